@@ -1,0 +1,59 @@
+package api
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/wire"
+)
+
+// Request is one decoded request. Byte slices inside Body belong to the connection's frame and are valid until the
+// reply has run.
+type Request struct {
+	Key      int16
+	Version  int16
+	ClientID string
+	Conn     *Conn
+	Body     kmsg.Request
+}
+
+// Conn is what handlers may know of the connection.
+type Conn struct {
+	ID              uint64
+	Listener        string     // as configured, such as "127.0.0.1:9092"
+	Local           Address    // the address that the client dialled, as far as this end can tell
+	Remote          netip.Addr // the client
+	TLS             bool
+	SoftwareName    string // from ApiVersions (KIP-511)
+	SoftwareVersion string
+	Principal       string // "User:ANONYMOUS" without authentication
+}
+
+// Address is a host and a port.
+type Address struct {
+	Host string
+	Port int32
+}
+
+// Reply is the second half of a request: it runs on the connection's write side, in request order, and may wait. ctx
+// ends when the connection or the node does. It returns what to send.
+type Reply func(ctx context.Context) Response
+
+// Response is the answer to a request: a message for kmsg to encode, or an encoded body with file sections. Exactly one
+// is set, or neither where Kafka sends no answer (Produce with acks=0).
+type Response struct {
+	Message kmsg.Response
+	Payload *wire.Payload
+	Close   bool // end the connection instead of (or after) answering
+}
+
+// handler is the first half: it gives the request its order and must not wait for other nodes, for a commit or for
+// data to arrive.
+type handler func(h *Handlers, ctx context.Context, r *Request) Reply
+
+// ready is the reply of a handler that had nothing to wait for.
+func ready(m kmsg.Response) Reply {
+	return func(context.Context) Response { return Response{Message: m} }
+}

@@ -1,0 +1,62 @@
+package metadata
+
+import (
+	"time"
+
+	"chronik/internal/kafka"
+)
+
+// Offset is a position in the metadata WAL: the Raft index of a record's entry.
+type Offset int64
+
+// Topic is one topic of an Image; it is immutable.
+type Topic struct {
+	Name       string
+	ID         kafka.TopicID
+	Internal   bool              // made by the brokers for themselves, such as __consumer_offsets
+	Config     map[string]string // the overrides that were set on the topic, by Kafka's key
+	Partitions []*Partition      // by index
+}
+
+// Partition is one partition of a topic; it is immutable.
+type Partition struct {
+	Index          int32
+	Replicas       []kafka.BrokerID // in order of preference
+	ISR            []kafka.BrokerID // sorted
+	ELR            []kafka.BrokerID // eligible leader replicas (KIP-966), sorted
+	Leader         kafka.BrokerID   // kafka.NoLeader while there is none
+	LeaderEpoch    kafka.LeaderEpoch
+	PartitionEpoch kafka.PartitionEpoch
+	History        []Change // the last changes, oldest first, bounded; it survives compaction
+}
+
+// Change is one entry of a partition's history.
+type Change struct {
+	Offset      Offset
+	Time        time.Time
+	Reason      string // for a person: what caused it
+	Leader      kafka.BrokerID
+	LeaderEpoch kafka.LeaderEpoch
+	ISR         []kafka.BrokerID
+}
+
+// Broker is a registered broker; it is immutable.
+type Broker struct {
+	ID          kafka.BrokerID
+	Epoch       kafka.BrokerEpoch
+	Incarnation [16]byte // drawn by the process at start
+	Directory   [16]byte // the random ID of its data directory
+	Rack        string
+	Endpoints   []Endpoint
+	Fenced      bool
+	Since       time.Time
+}
+
+// Endpoint is an address that clients or peers may dial. Host is empty on a node that answers with whatever address
+// the client dialled.
+type Endpoint struct {
+	Listener string
+	Host     string
+	Port     int32
+	TLS      bool
+}

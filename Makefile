@@ -1,0 +1,71 @@
+# make run     a node on 127.0.0.1:9092, data in ./chronik-data
+# make test    everything that CI runs: installs the clients under test, then vet, lint, unit, crash and client tests
+# make help    the rest
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+GO ?= go
+TOOL = $(GO) tool -modfile=tools/go.mod
+PKGS = ./...
+FUZZTIME ?= 10s
+SEEDS ?= 3000
+COUNT ?= 1
+
+.PHONY: help run build test unit clients race sim fuzz bench lint oracle powercut crash proto docs clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: build ## build, start a node and say how to talk to it
+	@bin/chronik start --data chronik-data
+
+build: ## bin/chronik, one static binary
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/chronik ./cmd/chronik
+
+test: build lint unit clients powercut ## what CI runs
+
+unit: ## unit, model, crash-simulation and oracle (kfake) tests of all packages
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v '^chronik/test/')
+
+clients: build ## real clients: franz-go, librdkafka, kafka-python, Java, Kafka's own tools, kafkajs
+	scripts/clients.sh
+	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 15m -v ./test/clients 2>&1 | scripts/quiet-test.sh
+
+powercut: build ## power cuts on a real ext4 file system in a loop-mounted image (needs root; says so if not)
+	$(GO) test -count=$(COUNT) -timeout 10m -v ./test/powercut 2>&1 | scripts/quiet-test.sh
+
+crash: build ## 1 GB of text, acks=all, with kill -9 at random moments (long)
+	$(GO) test -count=$(COUNT) -timeout 60m -v ./test/crash -long 2>&1 | scripts/quiet-test.sh
+
+race: ## unit tests under the race detector (needs gcc)
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m $$($(GO) list ./... | grep -v '^chronik/test/')
+
+sim: ## many seeds of the storage histories
+	CHRONIK_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -run History ./internal/...
+
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	@for pkg in $$($(GO) list ./internal/...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz'); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; done
+
+bench: build ## the one-node rows of docs/benchmarks.md beside the machine's ceiling, in a quiet network
+	scripts/bench.sh
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l cmd internal test | tee /dev/stderr)"
+	$(GO) vet $(PKGS)
+	$(TOOL) staticcheck $(PKGS)
+
+oracle: build ## compare every advertised key and version with Apache Kafka itself (installs it)
+	scripts/clients.sh
+	CHRONIK_ORACLE=1 $(GO) test -count=1 -timeout 30m -v ./test/oracle 2>&1 | scripts/quiet-test.sh
+
+proto: ## regenerate internal/metadata/*.pb.go (needs protoc)
+	$(GO) generate ./internal/metadata
+
+docs: ## regenerate the generated pages of docs/
+	$(GO) test ./internal/api ./internal/config -run 'TestDocs' -update
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,4 +1,33 @@
 package api
 
-// Handlers are the API's handlers; its fields are what they call.
-type Handlers struct{}
+import (
+	"context"
+	"log/slog"
+
+	"chronik/internal/clock"
+	"chronik/internal/config"
+	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+)
+
+// Handlers are the API's handlers; its fields are what they call. All are set before the first request.
+type Handlers struct {
+	NodeID  kafka.BrokerID
+	Store   metadata.Store
+	Static  *config.Config // as given at start
+	Config  *config.Live   // with what clients have changed since
+	Clock   clock.Clock
+	Logger  *slog.Logger
+	Version string // of this program
+	APIs    []Key  // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
+}
+
+// Dispatch gives the request its order and returns the reply to await on the connection's write side. The caller has
+// checked key and version against [Table]; a key that is not in it is answered by closing the connection.
+func (h *Handlers) Dispatch(ctx context.Context, r *Request) Reply {
+	k := Lookup(r.Key)
+	if k == nil {
+		return func(context.Context) Response { return Response{Close: true} }
+	}
+	return k.handle(h, ctx, r)
+}

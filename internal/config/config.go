@@ -1,0 +1,102 @@
+package config
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Config is a node's configuration: every limit and default, by the table in broker_keys.go. It is immutable once
+// loaded.
+type Config struct {
+	// The node.
+	DataDir       string
+	Kafka         []Listener // the addresses that Kafka clients connect to
+	HTTP          string     // host:port of metrics, health and profiles; empty for none
+	Advertise     []string   // host[:port] given to clients, one per listener or one for all; empty for the address they dialled
+	NodeID        int32
+	Rack          string
+	TLSCert       string // PEM file
+	TLSKey        string // PEM file
+	ShutdownLimit time.Duration
+
+	// Logs of the process itself.
+	LogLevel  string // debug, info, warn, error
+	LogFormat string // text, json
+
+	// Topics.
+	Topic                         Topic // what a topic gets that does not say otherwise
+	NumPartitions                 int32
+	DefaultReplicationFactor      int16 // -1: by the number of registered brokers (three or more: 3)
+	AutoCreateTopics              bool
+	DeleteTopics                  bool
+	RetentionCheckInterval        time.Duration
+	ProducerIDExpiration          time.Duration
+	MaxPartitionsPerDescription   int32 // DescribeTopicPartitions (KIP-966)
+	PartitionsMax                 int32 // of the whole node; a creation past it is refused
+	OffsetsTopicPartitions        int32
+	OffsetsTopicReplicationFactor int16
+	OffsetsTopicSegmentBytes      int32
+
+	// Connections and requests.
+	MaxConnections            int
+	ConnectionIdleMax         time.Duration
+	HandshakeMax              time.Duration // TLS handshake and first request
+	RequestMaxBytes           int32
+	UnauthenticatedMaxBytes   int32 // a request before authentication
+	RequestsInFlightMaxBytes  int64 // of all connections
+	RepliesQueuedMax          int   // per connection
+	FetchMaxBytes             int32 // of one Fetch answer
+	FetchSessionsMax          int
+	FetchSessionPartitionsMax int // of all sessions
+	FetchMaxWait              time.Duration
+
+	// Groups.
+	GroupMinSessionTimeout    time.Duration
+	GroupMaxSessionTimeout    time.Duration
+	GroupInitialRebalanceWait time.Duration
+	GroupMaxSize              int
+	OffsetMetadataMaxBytes    int
+	OffsetsCommitTimeout      time.Duration
+
+	// Storage.
+	WALFileBytes          int64 // of each zero-written and recycled file
+	WALMaxBytes           int64 // of all files; a full WAL is back-pressure
+	WALReferenceMinBytes  int64 // a partition's share of a group from which on it is logged by reference
+	MetadataWALFileBytes  int64
+	CheckpointBytes       int64 // logged since the last checkpoint, bulk included, at which the next is made
+	SegmentSyncRateBytes  int64 // background segment sync, bytes per second; 0 for as fast as the disk
+	OpenFilesMax          int
+	FreeSpaceReserveBytes int64 // kept free on the data directory's file system: an append that would go below is refused
+
+	set map[string]Setting // what was given at start, by key
+}
+
+// Setting is a value that was given at start, as given.
+type Setting struct {
+	Value string
+	Place string // such as "--set", "CHRONIK_NUM_PARTITIONS", "chronik.toml:3"
+}
+
+// Listener is a configured address of the Kafka server.
+type Listener struct {
+	Name string // as configured, scheme included: the listener's name in metadata, logs and metrics
+	Addr string // host:port to listen on
+	TLS  bool
+}
+
+// Live is the configuration as it is now: what was given at start, under what clients have set at run time. Whoever
+// acts on a dynamic key reads it from here each time.
+type Live struct{ now atomic.Pointer[Config] }
+
+// NewLive starts with c.
+func NewLive(c *Config) *Live {
+	l := &Live{}
+	l.now.Store(c)
+	return l
+}
+
+// Load is the configuration now; it must not be changed.
+func (l *Live) Load() *Config { return l.now.Load() }
+
+// Store replaces the configuration.
+func (l *Live) Store(c *Config) { l.now.Store(c) }

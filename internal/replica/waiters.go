@@ -1,0 +1,96 @@
+package replica
+
+import (
+	"slices"
+
+	"chronik/internal/kafka"
+)
+
+// waiter is one goroutine that waits for a partition to reach an offset. It is reused through its queue's free list, so
+// that a steady load of acknowledgements allocates nothing; the list belongs to the partition and ends with it.
+type waiter struct {
+	end  kafka.Offset
+	done chan error // capacity 1: whoever answers never blocks
+}
+
+// waitQueue is who waits, by offset. It is not safe for concurrent use: it lives under Partition.mu.
+type waitQueue struct {
+	waiting []*waiter // sorted by end; waiting[:head] are gone
+	head    int
+	free    []*waiter
+}
+
+const freeWaitersMax = 256
+
+// add registers a waiter for the offset. Nearly always it is the newest offset, so the place is searched from the back.
+func (q *waitQueue) add(end kafka.Offset) *waiter {
+	var w *waiter
+	if n := len(q.free); n > 0 {
+		w, q.free = q.free[n-1], q.free[:n-1]
+	} else {
+		w = &waiter{done: make(chan error, 1)}
+	}
+	w.end = end
+	if q.head > 0 && len(q.waiting) == cap(q.waiting) {
+		n := copy(q.waiting, q.waiting[q.head:])
+		clear(q.waiting[n:])
+		q.waiting, q.head = q.waiting[:n], 0
+	}
+	at := len(q.waiting)
+	for at > q.head && q.waiting[at-1].end > end {
+		at--
+	}
+	q.waiting = slices.Insert(q.waiting, at, w)
+	return w
+}
+
+// reached answers everyone who waits for an offset up to end, lowest first.
+func (q *waitQueue) reached(end kafka.Offset) {
+	for q.head < len(q.waiting) && q.waiting[q.head].end <= end {
+		q.answer(nil)
+	}
+}
+
+// fail answers everyone with err.
+func (q *waitQueue) fail(err error) {
+	for q.head < len(q.waiting) {
+		q.answer(err)
+	}
+}
+
+func (q *waitQueue) answer(err error) {
+	w := q.waiting[q.head]
+	q.waiting[q.head] = nil
+	q.head++
+	if q.head == len(q.waiting) {
+		q.waiting, q.head = q.waiting[:0], 0
+	}
+	w.done <- err
+}
+
+// remove takes out a waiter that gave up and tells whether it was still waiting; if not, its answer is in done.
+func (q *waitQueue) remove(w *waiter) bool {
+	at, _ := slices.BinarySearchFunc(q.waiting[q.head:], w.end, func(x *waiter, end kafka.Offset) int {
+		return int(min(max(x.end-end, -1), 1))
+	})
+	for i := q.head + at; i < len(q.waiting) && q.waiting[i].end == w.end; i++ {
+		if q.waiting[i] == w {
+			q.waiting = slices.Delete(q.waiting, i, i+1)
+			if q.head == len(q.waiting) {
+				q.waiting, q.head = q.waiting[:0], 0
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// release takes back a waiter whose answer was received or that was removed.
+func (q *waitQueue) release(w *waiter) {
+	if len(q.free) < freeWaitersMax {
+		q.free = append(q.free, w)
+	}
+}
+
+// len is how many wait.
+func (q *waitQueue) len() int { return len(q.waiting) - q.head }

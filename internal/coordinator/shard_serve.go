@@ -1,0 +1,192 @@
+package coordinator
+
+import (
+	"chronik/internal/kafka"
+)
+
+// serve runs operations until the log fails or the shard is stopped.
+func (s *shard[M]) serve(m M) error {
+	unwatch := s.log.Watch(s.wake)
+	defer unwatch()
+	for {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		offsets, err := s.log.Offsets()
+		if err != nil {
+			return err
+		}
+		s.settle(offsets.HighWatermark)
+		s.runTimers(m)
+		s.runQueue(m)
+		if len(s.flight) == 0 && len(s.open.records) > 0 {
+			if err := s.flush(); err != nil {
+				return err
+			}
+			continue // a log that is durable at once has moved the watermark already
+		}
+		s.arm()
+		<-s.wake
+	}
+}
+
+// full says that no more operations may join the open batch.
+func (s *shard[M]) full() bool { return s.open.bytes >= s.rt.opts.BatchBytes }
+
+// runQueue runs what is queued, until the open batch is full.
+func (s *shard[M]) runQueue(m M) {
+	if s.full() {
+		return
+	}
+	s.mu.Lock()
+	queue := s.mu.queue
+	s.mu.queue = s.spare
+	s.mu.pending += len(queue)
+	s.mu.Unlock()
+	done := 0
+	for done < len(queue) && !s.full() {
+		s.perform(m, queue[done])
+		done++
+	}
+	if rest := queue[done:]; len(rest) > 0 {
+		s.mu.Lock()
+		s.mu.pending -= len(rest)
+		s.mu.queue = append(append(make([]operation[M], 0, len(rest)+len(s.mu.queue)), rest...), s.mu.queue...)
+		s.mu.Unlock()
+		s.spare = nil
+		return
+	}
+	clear(queue)
+	s.spare = queue[:0]
+}
+
+func (s *shard[M]) runTimers(m M) {
+	for now := s.rt.opts.Clock.Now(); !s.full(); {
+		op := s.timers.Due(now)
+		if op == nil {
+			return
+		}
+		s.mu.Lock()
+		s.mu.pending++
+		s.mu.Unlock()
+		s.perform(m, operation[M]{run: func(_ M, tx *Tx) { op(tx) }})
+	}
+}
+
+// perform runs one operation and parks its answers with the newest records that it can have seen.
+func (s *shard[M]) perform(m M, op operation[M]) {
+	tx := Tx{Now: s.rt.opts.Clock.Now(), timers: s.timers}
+	op.run(m, &tx)
+	switch {
+	case len(tx.records) > 0 || len(s.open.records) > 0:
+		if len(tx.records) > 0 {
+			s.open.records = append(s.open.records, tx.records)
+			for _, r := range tx.records {
+				s.open.bytes += recordBytes(r)
+			}
+		}
+		s.open.answers = append(s.open.answers, tx.answers...)
+		s.open.ops++
+	case len(s.flight) > 0:
+		last := &s.flight[len(s.flight)-1]
+		last.answers = append(last.answers, tx.answers...)
+		last.ops++
+	default:
+		s.deliver(tx.answers, 1)
+	}
+}
+
+func (s *shard[M]) deliver(answers []settler, ops int) {
+	for _, a := range answers {
+		a.settle()
+	}
+	s.mu.Lock()
+	s.mu.pending = max(0, s.mu.pending-ops)
+	s.mu.Unlock()
+}
+
+// flush appends the open batch.
+func (s *shard[M]) flush() error {
+	b := s.open
+	s.open = batch{}
+	s.flight = append(s.flight, b) // before the append: if it fails, these answers fail with the others
+	now := s.rt.opts.Clock.Now()
+	s.buf = encodeBatches(s.buf[:0], b.records, now.UnixMilli(), s.rt.opts.BatchBytes)
+	end, err := s.log.Append(s.buf)
+	if err != nil {
+		return err
+	}
+	if cap(s.buf) > 4*s.rt.opts.BatchBytes {
+		s.buf = nil
+	}
+	last := &s.flight[len(s.flight)-1]
+	last.records, last.end, last.deadline = nil, end, now.Add(s.rt.opts.CommitTimeout())
+	s.end = end
+	return nil
+}
+
+// settle lets the answers go that wait for what is committed now, and fails those that have waited too long: whether
+// what they saw will be committed is then not known.
+func (s *shard[M]) settle(highWatermark kafka.Offset) {
+	for len(s.flight) > 0 && s.flight[0].end <= highWatermark {
+		s.deliver(s.flight[0].answers, s.flight[0].ops)
+		s.flight[0] = batch{}
+		s.flight = s.flight[1:]
+	}
+	if len(s.flight) == 0 {
+		s.flight = nil
+		return
+	}
+	if now := s.rt.opts.Clock.Now(); !s.flight[0].deadline.After(now) {
+		err := kafka.ErrCoordinatorNotAvailable.With("partition %d of %s did not commit in time", s.partition, s.rt.opts.Topic)
+		for i := range s.flight {
+			s.expire(&s.flight[i], err)
+		}
+		s.expire(&s.open, err)
+		if s.full() {
+			for _, op := range s.takeQueue() {
+				op.fail(err)
+			}
+		}
+		s.flight[0].deadline = now.Add(s.rt.opts.CommitTimeout())
+	}
+}
+
+// takeQueue empties the queue.
+func (s *shard[M]) takeQueue() []operation[M] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	queue := s.mu.queue
+	s.mu.queue = nil
+	return queue
+}
+
+func (s *shard[M]) expire(b *batch, err error) {
+	for _, a := range b.answers {
+		a.fail(err)
+	}
+	s.deliver(nil, b.ops)
+	b.answers, b.ops = nil, 0
+}
+
+// arm sets the alarm to the next timer or deadline.
+func (s *shard[M]) arm() {
+	next, ok := s.timers.Next()
+	if len(s.flight) > 0 && (!ok || s.flight[0].deadline.Before(next)) {
+		next, ok = s.flight[0].deadline, true
+	}
+	if !ok {
+		return
+	}
+	now := s.rt.opts.Clock.Now()
+	if s.armed.After(now) && !s.armed.After(next) {
+		return // where it fires early it is set again: cheaper than moving it with every heartbeat
+	}
+	s.armed = next
+	d := max(next.Sub(now), 0)
+	if s.alarm == nil {
+		s.alarm = s.rt.opts.Clock.AfterFunc(d, s.signal)
+	} else {
+		s.alarm.Reset(d)
+	}
+}

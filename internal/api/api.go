@@ -17,6 +17,11 @@ type Request struct {
 	ClientID string
 	Conn     *Conn
 	Body     kmsg.Request
+
+	// Ready may be set by a handler whose reply can tell, without waiting, that it would return at once. The server
+	// then holds back answers that are already encoded, to send several in one write; without Ready it sends them
+	// before it runs the reply.
+	Ready func() bool
 }
 
 // Conn is what handlers may know of the connection.

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"iter"
 	"time"
 
 	"chronik/internal/kafka"
@@ -11,12 +12,34 @@ type Offset int64
 
 // Topic is one topic of an Image; it is immutable.
 type Topic struct {
-	Name       string
-	ID         kafka.TopicID
-	Internal   bool              // made by the brokers for themselves, such as __consumer_offsets
-	Config     map[string]string // the overrides that were set on the topic, by Kafka's key
-	Partitions []*Partition      // by index
+	Name         string
+	ID           kafka.TopicID
+	Internal     bool              // made by the brokers for themselves, such as __consumer_offsets
+	Config       map[string]string // the overrides that were set on the topic, by Kafka's key
+	ConfigOffset Offset            // of the last change of Config
+	Partitions   Partitions
 }
+
+// Partitions are a topic's partitions by index. Versions share structure, so that a change of one partition out of
+// many thousand copies little; hence no slice.
+type Partitions struct{ v vector[*Partition] }
+
+// PartitionsOf makes Partitions; partitions[i].Index must be i.
+func PartitionsOf(partitions ...*Partition) Partitions { return Partitions{vectorOf(partitions)} }
+
+// Len is the number of partitions.
+func (p Partitions) Len() int { return p.v.len() }
+
+// At is the partition of that index, nil if there is none.
+func (p Partitions) At(index int32) *Partition {
+	if index < 0 || int(index) >= p.v.len() {
+		return nil
+	}
+	return p.v.at(int(index))
+}
+
+// All yields the partitions in order of their index.
+func (p Partitions) All() iter.Seq[*Partition] { return p.v.all() }
 
 // Partition is one partition of a topic; it is immutable.
 type Partition struct {

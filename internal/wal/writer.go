@@ -1,0 +1,208 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+)
+
+var errRecordTooLarge = fmt.Errorf("record of more than %d bytes does not fit the write-ahead log", recordBytesMax)
+
+// write is the writer goroutine: it takes the pending group, writes and syncs it, and completes it or hands it to the
+// completer.
+func (l *Log) write() {
+	defer l.done.Done()
+	defer close(l.references)
+	for {
+		g := l.take()
+		if g == nil {
+			return
+		}
+		if len(g.refs) > 0 { // the completer syncs them while the group itself is written
+			l.inCompleter.Add(1)
+			l.references <- g
+		}
+		deferred := len(g.refs) > 0
+		if err := l.writeGroup(g); err != nil {
+			l.fail(err)
+			if deferred {
+				g.walDone <- struct{}{}
+			}
+			return
+		}
+		l.completeDirect(g)
+		switch {
+		case deferred:
+			g.walDone <- struct{}{}
+		case l.inCompleter.Load() > 0: // groups before this one are not complete
+			l.inCompleter.Add(1)
+			g.walDone <- struct{}{}
+			l.references <- g
+		default:
+			l.finish(g)
+		}
+	}
+}
+
+// take waits for a group that wants to be written. nil once the log is to end.
+func (l *Log) take() *group {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		if l.mu.err != nil {
+			return nil
+		}
+		if g := l.mu.filling; g != nil && g.count > 0 && (g.urgent || l.mu.closed) {
+			l.mu.filling = nil
+			l.room.Broadcast()
+			return g
+		}
+		if l.mu.closed {
+			return nil
+		}
+		l.work.Wait()
+	}
+}
+
+// writeGroup brings the group's records to the disk.
+func (l *Log) writeGroup(g *group) error {
+	padded := align(int64(len(g.buf)))
+	f, err := l.fileFor(padded, g.first)
+	if err != nil {
+		return err
+	}
+	sealGroup(g.buf, f.header, g.count, g.first, LSN(l.referencesUntil.Load()))
+	for int64(len(g.buf)) < padded {
+		g.buf = append(g.buf, 0)
+	}
+	if err := l.writeAt(f, g.buf, f.position); err != nil {
+		return err
+	}
+	started := l.stats.syncStarted(l.o.Clock.Now())
+	if err := f.f.Datasync(); err != nil {
+		return fmt.Errorf("sync write-ahead log %s: %w", f.name, err)
+	}
+	l.stats.syncEnded(started, l.o.Clock.Now(), g.count, len(g.buf))
+	f.position += padded
+	l.askForSpare(f)
+	return nil
+}
+
+// writeAt writes, and while there is no space waits for it: the bytes go to the same place again, and no sync has
+// failed yet, so nothing is lost by trying.
+func (l *Log) writeAt(f *file, b []byte, at int64) error {
+	return l.whileFull("write", f.name, func() error {
+		_, err := f.f.WriteAt(b, at)
+		return err
+	})
+}
+
+func (l *Log) whileFull(what, name string, do func() error) error {
+	for warned := false; ; warned = true {
+		err := do()
+		if err == nil {
+			if warned {
+				l.noSpace.Store(false)
+				l.o.Logger.Info("write-ahead log goes on: there is space again", "file", name)
+			}
+			return nil
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("%s write-ahead log %s: %w", what, name, err)
+		}
+		if !warned {
+			l.noSpace.Store(true)
+			l.o.Logger.Error("write-ahead log waits: no space left on its disk; free some", "file", name)
+		}
+		if !l.sleep(spaceRetry) {
+			return fmt.Errorf("%s write-ahead log %s: %w", what, name, err)
+		}
+	}
+}
+
+// completeDirect tells the streams that wait for no reference that their entries are durable.
+func (l *Log) completeDirect(g *group) {
+	l.mu.Lock()
+	for i := range g.members {
+		m := &g.members[i]
+		if !m.deferred && m.stream.outstanding > 0 {
+			m.deferred = true
+			m.stream.outstanding++
+		}
+	}
+	l.mu.Unlock()
+	for i := range g.members {
+		if m := &g.members[i]; !m.deferred {
+			m.stream.OnDurable(m.end)
+		}
+	}
+}
+
+// complete is the completer goroutine: it syncs the files that records refer to, and finishes groups in order.
+func (l *Log) complete() {
+	defer l.done.Done()
+	for g := range l.references {
+		err := l.syncReferences(g)
+		<-g.walDone
+		if err != nil {
+			l.fail(err)
+		}
+		if l.Err() == nil {
+			l.finish(g)
+		} else {
+			g.releaseReferences()
+		}
+		l.inCompleter.Add(-1)
+	}
+}
+
+func (l *Log) syncReferences(g *group) error {
+	if len(g.refs) == 0 {
+		return nil
+	}
+	l.stats.referenceSyncs.Add(int64(len(g.refs)))
+	if len(g.refs) == 1 {
+		return g.refs[0].Datasync()
+	}
+	errs := make([]error, len(g.refs))
+	var wait sync.WaitGroup
+	for i, ref := range g.refs {
+		wait.Go(func() { errs[i] = ref.Datasync() })
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+func (g *group) releaseReferences() {
+	for _, ref := range g.refs {
+		ref.Release()
+	}
+}
+
+// finish ends a group of which everything is on the disk, after all groups before it.
+func (l *Log) finish(g *group) {
+	l.referencesUntil.Store(uint64(g.end()))
+	any := false
+	for i := range g.members {
+		if m := &g.members[i]; m.deferred {
+			any = true
+			m.stream.OnDurable(m.end)
+		}
+	}
+	g.releaseReferences()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if any {
+		for i := range g.members {
+			if g.members[i].deferred {
+				g.members[i].stream.outstanding--
+			}
+		}
+	}
+	l.mu.durable = g.end()
+	l.wakeLocked()
+	g.reset(0, 0)
+	l.mu.free = append(l.mu.free, g)
+	l.room.Broadcast()
+}

@@ -2,18 +2,187 @@ package replica
 
 import (
 	"context"
+	"log/slog"
+	"sync"
+	"time"
 
+	"chronik/internal/clock"
+	"chronik/internal/config"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
+	"chronik/internal/record"
 )
 
-// Manager makes the store's partitions agree with the metadata.
-type Manager struct{}
+// Options of a Manager.
+type Options struct {
+	Metadata metadata.Store
+	Broker   kafka.BrokerID
+	Config   *config.Config // as given at start; what was set since comes with the image
+	Codecs   *record.Codecs // shared with the node's logs; nil for its own
+	Clock    clock.Clock
+	Logger   *slog.Logger
+	// Concurrency is how many partitions are worked on at a time, 256 if 0. Most of it is waiting for one group commit.
+	Concurrency int
+}
+
+// Manager makes the store's partitions agree with the metadata: it follows the events with a cursor of its own, creates
+// what was assigned to this node, starts leader epochs, deletes what is gone. One goroutine decides, in commit order;
+// the work on a batch's partitions is done at once, so that they share group commits.
+type Manager struct {
+	o      Options
+	store  storage
+	codecs *record.Codecs
+	log    *slog.Logger
+
+	partitions struct {
+		sync.RWMutex
+		byID map[kafka.TopicPartition]*Partition
+	}
+
+	mu struct {
+		sync.Mutex
+		applied metadata.Offset
+		waiting chan struct{}      // closed when applied moves; nil while nobody waits
+		kicked  bool               // the loop is to look around once more
+		idle    context.CancelFunc // ends its wait for events; nil while it works
+		retry   []kafka.TopicPartition
+		timer   clock.Timer // of retry; nil while it is empty
+		closed  bool
+	}
+	config *config.Config // in force at the last image; the loop's own
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+const retryDelay = time.Second
+
+// NewManager makes a manager; Start begins its work.
+func NewManager(o Options) *Manager { return newManager(o, nil) }
+
+func newManager(o Options, s storage) *Manager {
+	if o.Concurrency == 0 {
+		o.Concurrency = 256
+	}
+	if o.Codecs == nil {
+		o.Codecs = new(record.Codecs)
+	}
+	m := &Manager{o: o, store: s, codecs: o.Codecs, log: o.Logger, config: o.Config}
+	m.partitions.byID = map[kafka.TopicPartition]*Partition{}
+	m.mu.applied = -1
+	m.ctx, m.stop = context.WithCancel(context.Background())
+	return m
+}
+
+// Start follows the metadata from now on. What the image holds already is applied first, as every later change is:
+// WaitApplied tells when.
+func (m *Manager) Start() {
+	cursor := m.o.Metadata.Subscribe("partitions", 0)
+	m.done.Add(1)
+	go func() {
+		defer m.done.Done()
+		defer cursor.Close()
+		m.follow(cursor)
+	}()
+}
+
+// Close stops to follow and to serve: whoever waits gets NOT_LEADER_OR_FOLLOWER. The store is closed after it.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.mu.closed = true
+	if m.mu.timer != nil {
+		m.mu.timer.Stop()
+	}
+	m.mu.Unlock()
+	m.stop()
+	m.done.Wait()
+	for _, p := range m.all() {
+		p.leave(kafka.ErrNotLeaderOrFollower.With("broker %d is shutting down", m.o.Broker))
+	}
+}
 
 // Partition finds a partition that this node has a replica of. UNKNOWN_TOPIC_ID or UNKNOWN_TOPIC_OR_PARTITION if the
-// image has none of that name, NOT_LEADER_OR_FOLLOWER if it has and this node does not.
-func (m *Manager) Partition(id kafka.TopicPartition) (*Partition, error) { panic("seam") }
+// image has none of that name, NOT_LEADER_OR_FOLLOWER if it has and this node does not (or not yet).
+func (m *Manager) Partition(id kafka.TopicPartition) (*Partition, error) {
+	m.partitions.RLock()
+	p := m.partitions.byID[id]
+	m.partitions.RUnlock()
+	if p != nil {
+		return p, nil
+	}
+	switch topic := m.o.Metadata.Image().TopicByID(id.Topic); {
+	case topic == nil:
+		return nil, kafka.ErrUnknownTopicID
+	case topic.Partitions.At(id.Partition) == nil:
+		return nil, kafka.ErrUnknownTopicOrPartition
+	}
+	return nil, kafka.ErrNotLeaderOrFollower
+}
+
+// Partitions is every partition that this node has a replica of, in no order.
+func (m *Manager) Partitions() []*Partition { return m.all() }
+
+func (m *Manager) all() []*Partition {
+	m.partitions.RLock()
+	defer m.partitions.RUnlock()
+	out := make([]*Partition, 0, len(m.partitions.byID))
+	for _, p := range m.partitions.byID {
+		out = append(out, p)
+	}
+	return out
+}
 
 // WaitApplied returns once the partitions agree with the image at the offset: what was created can be produced to, what
-// was deleted takes no more.
-func (m *Manager) WaitApplied(ctx context.Context, offset metadata.Offset) error { panic("seam") }
+// was deleted takes no more. The error is the context's, or metadata.ErrClosed.
+func (m *Manager) WaitApplied(ctx context.Context, offset metadata.Offset) error {
+	m.mu.Lock()
+	if m.mu.applied >= offset {
+		m.mu.Unlock()
+		return nil
+	}
+	m.mu.Unlock()
+	if err := m.o.Metadata.WaitApplied(ctx, offset); err != nil {
+		return err
+	}
+	for {
+		m.mu.Lock()
+		if m.mu.applied >= offset {
+			m.mu.Unlock()
+			return nil
+		}
+		if m.mu.waiting == nil {
+			m.mu.waiting = make(chan struct{})
+		}
+		wait := m.mu.waiting
+		m.kickLocked() // entries without events move the image but wake no cursor
+		m.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.ctx.Done():
+			return metadata.ErrClosed
+		}
+	}
+}
+
+func (m *Manager) kickLocked() {
+	m.mu.kicked = true
+	if m.mu.idle != nil {
+		m.mu.idle()
+	}
+}
+
+func (m *Manager) reached(offset metadata.Offset) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if offset <= m.mu.applied {
+		return
+	}
+	m.mu.applied = offset
+	if m.mu.waiting != nil {
+		close(m.mu.waiting)
+		m.mu.waiting = nil
+	}
+}

@@ -1,69 +1,190 @@
 package replica
 
 import (
-	"context"
+	"sync"
+	"sync/atomic"
 
+	"chronik/internal/clock"
+	"chronik/internal/config"
 	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+	"chronik/internal/record"
 )
 
 // Partition is a partition that this node has a replica of. All methods are safe for concurrent use.
-type Partition struct{}
+//
+// What changes with leadership lives under mu, which is taken for a few assignments at a time and never held over I/O:
+// the order of appends is the store's affair, and the completion path of its log (onDurable) must not wait for anything.
+type Partition struct {
+	id     kafka.TopicPartition
+	topic  string
+	local  kafka.BrokerID
+	disk   disk
+	codecs *record.Codecs
+	clock  clock.Clock
+	config atomic.Pointer[config.Topic]
+
+	mu struct {
+		sync.Mutex
+		gone        error // why this partition takes no more requests, for good; nil while it does
+		leader      bool  // this node leads, and the start of leaderEpoch is durable
+		leaderID    kafka.BrokerID
+		leaderEpoch kafka.LeaderEpoch
+		epoch       kafka.PartitionEpoch // of the metadata last applied
+		epochStart  kafka.Offset         // the log's end when this node became leader
+		progress    progress
+		lastStable  kafka.Offset
+		committed   waitQueue // for the high watermark
+		durable     waitQueue // for this node's disk
+		watchers    []chan<- struct{}
+	}
+}
+
+func newPartition(id kafka.TopicPartition, topic string, local kafka.BrokerID, d disk, c config.Topic, codecs *record.Codecs, clk clock.Clock) *Partition {
+	p := &Partition{id: id, topic: topic, local: local, disk: d, codecs: codecs, clock: clk}
+	p.config.Store(&c)
+	p.mu.leaderID = kafka.NoLeader
+	p.mu.leaderEpoch = kafka.NoLeaderEpoch
+	p.mu.progress.local = local
+	p.mu.progress.minInsync = int(c.MinInsyncReplicas)
+	p.mu.progress.highWatermark = d.LogStart()
+	p.mu.lastStable = d.LogStart()
+	d.OnDurable(p.onDurable)
+	return p
+}
 
 // ID names the partition for good.
-func (p *Partition) ID() kafka.TopicPartition { panic("seam") }
+func (p *Partition) ID() kafka.TopicPartition { return p.id }
 
-// Append appends as the leader, in the order of the calls, and does not wait for the disk. The error is a *kafka.Error
-// (or a *BatchError, which wraps one): NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS for AcksAll, and what is wrong with
-// the batches.
-func (p *Partition) Append(r AppendRequest) (Appended, error) { panic("seam") }
+// Topic is the topic's name.
+func (p *Partition) Topic() string { return p.topic }
 
-// WaitCommitted returns once every in-sync replica has everything below end, appended in the given leader epoch, on its
-// disk. NOT_LEADER_OR_FOLLOWER if this node stops leading in that epoch first.
-func (p *Partition) WaitCommitted(ctx context.Context, epoch kafka.LeaderEpoch, end kafka.Offset) error {
-	panic("seam")
+// Config is the topic's configuration now; it must not be changed.
+func (p *Partition) Config() *config.Topic { return p.config.Load() }
+
+// LogStart is the first offset that is served.
+func (p *Partition) LogStart() kafka.Offset { return p.disk.LogStart() }
+
+// HighWatermark is the offset below which everything is committed, as far as this node knows.
+func (p *Partition) HighWatermark() kafka.Offset {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.progress.highWatermark
 }
 
-// WaitDurable returns once this node has everything below end on its disk (acks=1).
-func (p *Partition) WaitDurable(ctx context.Context, epoch kafka.LeaderEpoch, end kafka.Offset) error {
-	panic("seam")
+// LastStableOffset is the offset below which, besides, every transaction is decided (KIP-98).
+func (p *Partition) LastStableOffset() kafka.Offset {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.lastStable
 }
 
-// Fetch reads as the leader, without waiting. The caller releases the result's Records.
-func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) { panic("seam") }
-
-// FetchResult is what a fetch found.
-type FetchResult struct {
-	Snapshot
-	Records   Records
-	Aborted   []AbortedTransaction // with ReadCommitted: those that overlap Records, by first offset
-	Diverging *EpochEnd            // the client's last record is not in this log: no Records, truncate to this
+// Leader is the leader's ID and epoch as this partition has applied them; led says that it is this node and serves.
+func (p *Partition) Leader() (id kafka.BrokerID, epoch kafka.LeaderEpoch, led bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.leaderID, p.mu.leaderEpoch, p.mu.leader
 }
-
-// AbortedTransaction says that a producer's records from FirstOffset up to its next abort marker do not count.
-type AbortedTransaction struct {
-	ProducerID  kafka.ProducerID
-	FirstOffset kafka.Offset
-}
-
-// Records are whole record batches as they lie in segment files, held against deletion until Release.
-type Records struct{}
-
-// Len is their size in bytes.
-func (r *Records) Len() int { panic("seam") }
-
-// AppendTo reads them all and appends them to dst.
-func (r *Records) AppendTo(dst []byte) ([]byte, error) { panic("seam") }
-
-// Release lets go of the files.
-func (r *Records) Release() { panic("seam") }
-
-// Watch signals w (non-blocking: signals collapse) whenever a fetch might see something new: high watermark, last stable
-// offset or log start moved, or leadership ended. Register, then look, then wait.
-func (p *Partition) Watch(w chan<- struct{}) { panic("seam") }
-
-// Unwatch ends what Watch began.
-func (p *Partition) Unwatch(w chan<- struct{}) { panic("seam") }
 
 // Snapshot is the partition's offsets now; NOT_LEADER_OR_FOLLOWER if it is not led here, and the epoch errors of KIP-320
 // if epoch is neither NoLeaderEpoch nor the leader's.
-func (p *Partition) Snapshot(epoch kafka.LeaderEpoch) (Snapshot, error) { panic("seam") }
+func (p *Partition) Snapshot(epoch kafka.LeaderEpoch) (Snapshot, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.checkLeaderLocked(epoch); err != nil {
+		return Snapshot{}, err
+	}
+	return p.snapshotLocked(), nil
+}
+
+func (p *Partition) snapshotLocked() Snapshot {
+	return Snapshot{
+		LogStart:      p.disk.LogStart(),
+		LastStable:    p.mu.lastStable,
+		HighWatermark: p.mu.progress.highWatermark,
+		LogEnd:        p.disk.LogEnd(),
+		LeaderEpoch:   p.mu.leaderEpoch,
+	}
+}
+
+// checkLeaderLocked judges a request that must reach the leader, in the epoch that the client believes in. The epoch
+// comes first, as in Kafka: it tells the client whose metadata is the older.
+func (p *Partition) checkLeaderLocked(epoch kafka.LeaderEpoch) error {
+	switch {
+	case p.mu.gone != nil:
+		return p.mu.gone
+	case epoch >= 0 && epoch < p.mu.leaderEpoch:
+		return kafka.ErrFencedLeaderEpoch
+	case epoch >= 0 && epoch > p.mu.leaderEpoch:
+		return kafka.ErrUnknownLeaderEpoch
+	case !p.mu.leader:
+		return kafka.ErrNotLeaderOrFollower
+	}
+	return nil
+}
+
+// Watch signals w (without blocking: signals collapse) whenever a fetch might see something new: the high watermark, the
+// last stable offset or the log start moved, or leadership changed. Register, then look, then wait.
+func (p *Partition) Watch(w chan<- struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.watchers = append(p.mu.watchers, w)
+}
+
+// Unwatch ends what Watch began.
+func (p *Partition) Unwatch(w chan<- struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, x := range p.mu.watchers {
+		if x == w {
+			last := len(p.mu.watchers) - 1
+			p.mu.watchers[i] = p.mu.watchers[last]
+			p.mu.watchers[last] = nil
+			p.mu.watchers = p.mu.watchers[:last]
+			return
+		}
+	}
+}
+
+func (p *Partition) signalLocked() {
+	for _, w := range p.mu.watchers {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// onDurable is called by the store, once per group commit, with the new end of what is on this node's disk.
+func (p *Partition) onDurable(end kafka.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.progress.durable(p.local, end)
+	if !p.mu.leader {
+		return
+	}
+	p.mu.durable.reached(end)
+	p.advanceLocked()
+}
+
+// advanceLocked moves the high watermark as far as it goes, and tells whoever waits for it.
+func (p *Partition) advanceLocked() {
+	if !p.mu.progress.advance() {
+		return
+	}
+	highWatermark := p.mu.progress.highWatermark
+	p.disk.SetHighWatermark(highWatermark)
+	p.mu.lastStable = highWatermark
+	if first := p.disk.FirstUnstable(); first != kafka.NoOffset {
+		p.mu.lastStable = min(highWatermark, first)
+	}
+	p.mu.committed.reached(highWatermark)
+	p.signalLocked()
+}
+
+// describe takes over what the metadata says of replicas and in-sync set.
+func (p *Partition) describeLocked(m *metadata.Partition) {
+	p.mu.epoch = m.PartitionEpoch
+	p.mu.leaderID = m.Leader
+	p.mu.progress.assign(m.Replicas, m.ISR)
+}

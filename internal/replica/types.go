@@ -2,6 +2,7 @@ package replica
 
 import (
 	"chronik/internal/kafka"
+	"chronik/internal/record"
 )
 
 // Acks is what a producer asks to wait for (the field acks of Produce).
@@ -15,15 +16,7 @@ const (
 )
 
 // Origin is who appends.
-type Origin int8
-
-const (
-	// FromClient is a Produce request: everything about the batches is checked.
-	FromClient Origin = iota
-	// FromCoordinator is this process itself: batches are well-formed and only given offsets, epoch and, where the topic
-	// asks for it, append time.
-	FromCoordinator
-)
+type Origin = record.Origin
 
 // AppendRequest asks a leader to append.
 type AppendRequest struct {
@@ -31,7 +24,8 @@ type AppendRequest struct {
 	// append time) and copied or written out before Append returns: the caller may then reuse the bytes.
 	Batches []byte
 	Acks    Acks
-	Origin  Origin
+	Origin  Origin // FromClient: everything about the batches is checked; else they are taken as well-formed
+	Version int16  // of the Produce request, where it is one
 	// LeaderEpoch, unless NoLeaderEpoch, is the only epoch in which the append may happen: a coordinator gives the one
 	// that it loaded in.
 	LeaderEpoch kafka.LeaderEpoch
@@ -45,12 +39,6 @@ type Appended struct {
 	AppendTime  int64             // milliseconds; -1 unless the topic stamps the time of the append
 	LogStart    kafka.Offset
 	Duplicate   bool // the producer had sent it before: the offsets are those of the original
-}
-
-// RecordError names one record of a refused batch (KIP-467).
-type RecordError struct {
-	Index   int32 // within the batch
-	Message string
 }
 
 // Isolation is up to where a fetch reads.

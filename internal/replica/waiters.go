@@ -3,14 +3,16 @@ package replica
 import (
 	"slices"
 
+	"chronik/internal/clock"
 	"chronik/internal/kafka"
 )
 
 // waiter is one goroutine that waits for a partition to reach an offset. It is reused through its queue's free list, so
 // that a steady load of acknowledgements allocates nothing; the list belongs to the partition and ends with it.
 type waiter struct {
-	end  kafka.Offset
-	done chan error // capacity 1: whoever answers never blocks
+	end   kafka.Offset
+	done  chan error  // capacity 1: whoever answers never blocks
+	timer clock.Timer // stopped between uses; nil until a wait with a timeout
 }
 
 // waitQueue is who waits, by offset. It is not safe for concurrent use: it lives under Partition.mu.
@@ -70,22 +72,18 @@ func (q *waitQueue) answer(err error) {
 
 // remove takes out a waiter that gave up and tells whether it was still waiting; if not, its answer is in done.
 func (q *waitQueue) remove(w *waiter) bool {
-	at, _ := slices.BinarySearchFunc(q.waiting[q.head:], w.end, func(x *waiter, end kafka.Offset) int {
-		return int(min(max(x.end-end, -1), 1))
-	})
-	for i := q.head + at; i < len(q.waiting) && q.waiting[i].end == w.end; i++ {
-		if q.waiting[i] == w {
-			q.waiting = slices.Delete(q.waiting, i, i+1)
-			if q.head == len(q.waiting) {
-				q.waiting, q.head = q.waiting[:0], 0
-			}
-			return true
-		}
+	at := slices.Index(q.waiting[q.head:], w)
+	if at < 0 {
+		return false
 	}
-	return false
+	q.waiting = slices.Delete(q.waiting, q.head+at, q.head+at+1)
+	if q.head == len(q.waiting) {
+		q.waiting, q.head = q.waiting[:0], 0
+	}
+	return true
 }
 
-// release takes back a waiter whose answer was received or that was removed.
+// release takes back a waiter whose answer was received, or that was removed.
 func (q *waitQueue) release(w *waiter) {
 	if len(q.free) < freeWaitersMax {
 		q.free = append(q.free, w)

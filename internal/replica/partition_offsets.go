@@ -1,0 +1,132 @@
+package replica
+
+import (
+	"context"
+
+	"chronik/internal/kafka"
+)
+
+// The timestamps of ListOffsets that stand for a place instead of a time.
+const (
+	TimestampLatest                int64 = -1
+	TimestampEarliest              int64 = -2
+	TimestampMax                   int64 = -3 // the record with the largest timestamp (KIP-734)
+	TimestampEarliestLocal         int64 = -4 // KIP-405
+	TimestampLatestTiered          int64 = -5 // KIP-1005
+	TimestampEarliestPendingUpload int64 = -6 // KIP-1023
+)
+
+// nothingFound is the answer of a search that found nothing.
+var nothingFound = TimestampOffset{Timestamp: -1, Offset: kafka.NoOffset, LeaderEpoch: kafka.NoLeaderEpoch}
+
+// OffsetForTimestamp answers ListOffsets for one partition: the first record whose timestamp is at least the one given,
+// or the place that a negative one stands for. Nothing beyond what the isolation shows is found; ReadToEnd, for a
+// replica's own question, shows all. OFFSET_NOT_AVAILABLE after an election, until the high watermark has reached the
+// start of the epoch (KIP-207).
+func (p *Partition) OffsetForTimestamp(timestamp int64, isolation Isolation, epoch kafka.LeaderEpoch) (TimestampOffset, error) {
+	p.mu.Lock()
+	if err := p.checkLeaderLocked(epoch); err != nil {
+		p.mu.Unlock()
+		return nothingFound, err
+	}
+	s, epochStart := p.snapshotLocked(), p.mu.epochStart
+	p.mu.Unlock()
+
+	limit := s.HighWatermark
+	switch isolation {
+	case ReadCommitted:
+		limit = s.LastStable
+	case ReadToEnd:
+		limit = s.LogEnd
+	}
+	var lagging error
+	if isolation != ReadToEnd && epochStart > s.HighWatermark {
+		lagging = kafka.ErrOffsetNotAvailable.With("%s-%d: the high watermark %d has not reached the start %d of leader epoch %d yet",
+			p.topic, p.id.Partition, s.HighWatermark, epochStart, s.LeaderEpoch)
+	}
+	switch timestamp {
+	case TimestampLatest:
+		if lagging != nil {
+			return nothingFound, lagging
+		}
+		return TimestampOffset{-1, limit, s.LeaderEpoch}, nil
+	case TimestampEarliest, TimestampEarliestLocal:
+		return TimestampOffset{-1, s.LogStart, p.disk.EpochForOffset(s.LogStart)}, nil
+	case TimestampLatestTiered, TimestampEarliestPendingUpload: // nothing is tiered
+		return nothingFound, nil
+	}
+	return p.searchTimestamp(timestamp, limit, lagging)
+}
+
+func (p *Partition) searchTimestamp(timestamp int64, limit kafka.Offset, lagging error) (TimestampOffset, error) {
+	search := func() (found TimestampOffset, ok bool, err error) {
+		if timestamp == TimestampMax {
+			f, ok, err := p.disk.MaxTimestamp()
+			return TimestampOffset{f.Timestamp, f.Offset, f.Epoch}, ok, err
+		}
+		f, ok, err := p.disk.OffsetForTimestamp(timestamp, p.disk.LogEnd())
+		return TimestampOffset{f.Timestamp, f.Offset, f.Epoch}, ok, err
+	}
+	found, ok, err := search()
+	switch {
+	case err != nil:
+		return nothingFound, err
+	case !ok:
+		return nothingFound, lagging
+	case found.Offset >= limit:
+		return nothingFound, lagging
+	}
+	return found, nil
+}
+
+// EndOffsetForEpoch is the end of the largest leader epoch that is not above the one asked for (KIP-101, KIP-279), with
+// NoLeaderEpoch and NoOffset if none is known.
+func (p *Partition) EndOffsetForEpoch(asked, current kafka.LeaderEpoch) (EpochEnd, error) {
+	s, err := p.Snapshot(current)
+	if err != nil {
+		return EpochEnd{}, err
+	}
+	return p.endOffsetForEpoch(asked, s), nil
+}
+
+func (p *Partition) endOffsetForEpoch(asked kafka.LeaderEpoch, s Snapshot) EpochEnd {
+	if asked == s.LeaderEpoch { // the present epoch has no end yet
+		return EpochEnd{asked, s.LogEnd}
+	}
+	found := p.disk.EndOffsetForEpoch(asked)
+	return EpochEnd{found.Epoch, found.Offset}
+}
+
+// DeleteBelowHighWatermark, as the offset of DeleteRecords, stands for the high watermark.
+const DeleteBelowHighWatermark kafka.Offset = -1
+
+// DeleteRecords raises the log's start to the offset, durably, and returns the low watermark: the lowest log start of
+// all replicas. OFFSET_OUT_OF_RANGE above the high watermark; POLICY_VIOLATION where the topic is only compacted.
+func (p *Partition) DeleteRecords(ctx context.Context, offset kafka.Offset) (kafka.Offset, error) {
+	p.mu.Lock()
+	err := p.checkLeaderLocked(kafka.NoLeaderEpoch)
+	highWatermark := p.mu.progress.highWatermark
+	p.mu.Unlock()
+	if err != nil {
+		return kafka.NoOffset, err
+	}
+	if policy := p.Config().CleanupPolicy; policy.Compact && !policy.Delete {
+		return kafka.NoOffset, kafka.ErrPolicyViolation.With("%s is compacted: its cleanup.policy does not delete", p.topic)
+	}
+	if offset == DeleteBelowHighWatermark {
+		offset = highWatermark
+	}
+	if offset < 0 || offset > highWatermark {
+		return kafka.NoOffset, kafka.ErrOffsetOutOfRange.With("%s-%d: %d is not between 0 and the high watermark %d",
+			p.topic, p.id.Partition, offset, highWatermark)
+	}
+	if offset > p.disk.LogStart() {
+		if err := p.disk.SetLogStart(ctx, offset); err != nil {
+			return kafka.NoOffset, err
+		}
+		p.mu.Lock()
+		p.signalLocked()
+		p.mu.Unlock()
+	}
+	return p.disk.LogStart(), nil
+}

@@ -202,3 +202,8 @@ func Next(buf []byte) (b Batch, rest []byte, err error) {
 func errOldMagic(m int8) error {
 	return kafka.ErrInvalidRecord.With("a message set has magic %d; only record batches of magic 2 are accepted (KIP-896), upgrade the client", m)
 }
+
+// setLength stores the slice's length in the header.
+func (b Batch) setLength() {
+	binary.BigEndian.PutUint32(b[offLength:], uint32(len(b)-LogOverhead))
+}

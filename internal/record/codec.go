@@ -53,7 +53,3 @@ const (
 	// FromLeader is replication or replay: what the leader accepted is taken.
 	FromLeader
 )
-
-// Codecs holds decoders and encoders for reuse. The zero value is ready; it may be used from many goroutines, and has
-// nothing to close.
-type Codecs struct{}

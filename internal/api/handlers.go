@@ -8,24 +8,26 @@ import (
 	"chronik/internal/config"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
+	"chronik/internal/replica"
 )
 
 // Handlers are the API's handlers; its fields are what they call. All are set before the first request.
 type Handlers struct {
-	NodeID  kafka.BrokerID
-	Store   metadata.Store
-	Static  *config.Config // as given at start
-	Config  *config.Live   // with what clients have changed since
-	Clock   clock.Clock
-	Logger  *slog.Logger
-	Version string // of this program
-	APIs    []Key  // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
+	NodeID   kafka.BrokerID
+	Store    metadata.Store
+	Replicas *replica.Manager
+	Static   *config.Config // as given at start
+	Config   *config.Live   // with what clients have changed since
+	Clock    clock.Clock
+	Logger   *slog.Logger
+	Version  string // of this program
+	APIs     []Key  // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
 }
 
 // Dispatch gives the request its order and returns the reply to await on the connection's write side. The caller has
 // checked key and version against [Table]; a key that is not in it is answered by closing the connection.
 func (h *Handlers) Dispatch(ctx context.Context, r *Request) Reply {
-	k := Lookup(r.Key)
+	k := lookup(r.Key)
 	if k == nil {
 		return func(context.Context) Response { return Response{Close: true} }
 	}

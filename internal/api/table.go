@@ -7,7 +7,6 @@ type Key struct {
 	Key        int16
 	MinVersion int16 // advertised
 	MaxVersion int16
-	MinServed  int16 // below it the answer is UNSUPPORTED_VERSION although the version is advertised
 	handle     handler
 }
 
@@ -16,23 +15,38 @@ func (k *Key) Name() string { return kmsg.NameForKey(k.Key) }
 
 // table is the only place that says which APIs and versions exist: ApiVersions, the version checks and docs/api.md come
 // from it.
-var table = []Key{}
-
-func api(key, minVersion, maxVersion int16, h handler) Key {
-	return Key{Key: key, MinVersion: minVersion, MaxVersion: maxVersion, MinServed: minVersion, handle: h}
+//
+// Produce is advertised from version 0 because old librdkafka drops compression otherwise (KAFKA-18659); the server answers
+// the versions below 3 with UNSUPPORTED_VERSION.
+var table = []Key{
+	api(3, 0, 13, (*Handlers).metadata),
+	api(18, 0, 5, (*Handlers).apiVersions),
+	api(19, 2, 7, (*Handlers).createTopics),
+	api(20, 1, 6, (*Handlers).deleteTopics),
+	api(32, 1, 4, (*Handlers).describeConfigs),
+	api(33, 0, 2, (*Handlers).alterConfigs),
+	api(37, 0, 3, (*Handlers).createPartitions),
+	api(44, 0, 1, (*Handlers).incrementalAlterConfigs),
+	api(60, 0, 2, (*Handlers).describeCluster),
+	api(75, 0, 0, (*Handlers).describeTopicPartitions),
 }
 
-// from says that versions below v are advertised for the sake of clients that look at the range, and refused.
-func (k Key) from(v int16) Key {
-	k.MinServed = v
-	return k
+func api(key, minVersion, maxVersion int16, h handler) Key {
+	return Key{Key: key, MinVersion: minVersion, MaxVersion: maxVersion, handle: h}
 }
 
 // Table is every API that is served, by key.
 func Table() []Key { return table }
 
-// Lookup is the row of a key, nil if there is none.
-func Lookup(key int16) *Key {
+// Lookup is the advertised version range of a key; ok is false for a key that is not served.
+func (h *Handlers) Lookup(key int16) (minVersion, maxVersion int16, ok bool) {
+	if k := lookup(key); k != nil {
+		return k.MinVersion, k.MaxVersion, true
+	}
+	return 0, 0, false
+}
+
+func lookup(key int16) *Key {
 	if key < 0 || int(key) >= len(byKey) || byKey[key] == 0 {
 		return nil
 	}

@@ -49,12 +49,13 @@ func hostPortOrNone(value string) error {
 func listeners(name, def, doc string) Key {
 	return Key{Name: name, Type: List, Default: def, Doc: doc, Valid: "[tls://]host:port, ...", set: func(c *Config, value string) error {
 		c.Kafka = nil
+		count := map[string]int{}
 		for _, e := range SplitList(value) {
-			l := Listener{Name: e, Addr: e}
+			l := Listener{Given: e, Name: "tcp", Addr: e}
 			if scheme, addr, ok := strings.Cut(e, "://"); ok {
 				switch scheme {
 				case "tls":
-					l.TLS = true
+					l.TLS, l.Name = true, "tls"
 				case "tcp":
 				default:
 					return fmt.Errorf("%q: the scheme is neither tls nor tcp", e)
@@ -68,6 +69,9 @@ func listeners(name, def, doc string) Key {
 				if other.Addr == l.Addr && !strings.HasSuffix(l.Addr, ":0") {
 					return fmt.Errorf("%q is given twice", l.Addr)
 				}
+			}
+			if count[l.Name]++; count[l.Name] > 1 {
+				l.Name = fmt.Sprintf("%s-%d", l.Name, count[l.Name])
 			}
 			c.Kafka = append(c.Kafka, l)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -79,14 +80,22 @@ type Setting struct {
 
 // Listener is a configured address of the Kafka server.
 type Listener struct {
-	Name string // as configured, scheme included: the listener's name in metadata, logs and metrics
-	Addr string // host:port to listen on
-	TLS  bool
+	Given string // as configured, scheme included
+	Name  string // "tcp" or "tls", with a number from the second of a kind on: brokers of a cluster match their listeners by it
+	Addr  string // host:port to listen on
+	TLS   bool
 }
 
 // Live is the configuration as it is now: what was given at start, under what clients have set at run time. Whoever
 // acts on a dynamic key reads it from here each time.
-type Live struct{ now atomic.Pointer[Config] }
+type Live struct {
+	now atomic.Pointer[Config]
+
+	mu struct {
+		sync.Mutex
+		at int64 // the metadata offset that now was computed at
+	}
+}
 
 // NewLive starts with c.
 func NewLive(c *Config) *Live {
@@ -98,5 +107,14 @@ func NewLive(c *Config) *Live {
 // Load is the configuration now; it must not be changed.
 func (l *Live) Load() *Config { return l.now.Load() }
 
-// Store replaces the configuration.
-func (l *Live) Store(c *Config) { l.now.Store(c) }
+// Advance replaces the configuration by c, which was computed from the metadata at that offset, unless a newer one is
+// in force.
+func (l *Live) Advance(at int64, c *Config) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at < l.mu.at {
+		return
+	}
+	l.mu.at = at
+	l.now.Store(c)
+}

@@ -27,7 +27,7 @@ func TestDefaultsAreKafkas(t *testing.T) {
 		c.ConnectionIdleMax != 10*time.Minute || c.GroupMaxSessionTimeout != 30*time.Minute || c.OffsetsTopicPartitions != 50 {
 		t.Errorf("defaults: %+v", c)
 	}
-	if len(c.Kafka) != 1 || c.Kafka[0] != (Listener{Name: "127.0.0.1:9092", Addr: "127.0.0.1:9092"}) {
+	if len(c.Kafka) != 1 || c.Kafka[0] != (Listener{Given: "127.0.0.1:9092", Name: "tcp", Addr: "127.0.0.1:9092"}) {
 		t.Errorf("listeners: %+v", c.Kafka)
 	}
 }
@@ -119,7 +119,7 @@ func TestPrecedenceAndUnits(t *testing.T) {
 	if c.Topic.RetentionMillis != 300_000 || c.Topic.SegmentBytes != 2<<20 || c.Topic.MaxMessageBytes != 9 || c.Topic.Sync != SyncInterval {
 		t.Errorf("topic: %+v", c.Topic)
 	}
-	if len(c.Kafka) != 2 || c.Kafka[1] != (Listener{Name: "tls://[::1]:2", Addr: "[::1]:2", TLS: true}) {
+	if len(c.Kafka) != 2 || c.Kafka[1] != (Listener{Given: "tls://[::1]:2", Name: "tls", Addr: "[::1]:2", TLS: true}) {
 		t.Errorf("listeners: %+v", c.Kafka)
 	}
 	if s := c.Given()["log.retention.hours"]; s.Place != "x.toml:2" {

@@ -121,7 +121,7 @@ func (c *Config) check() error {
 	}
 	for _, l := range c.Kafka {
 		if l.TLS && (c.TLSCert == "" || c.TLSKey == "") {
-			return fmt.Errorf("the listener %s needs tls.cert and tls.key (--tls-cert, --tls-key)", l.Name)
+			return fmt.Errorf("the listener %s needs tls.cert and tls.key (--tls-cert, --tls-key)", l.Given)
 		}
 	}
 	return nil

@@ -1,0 +1,155 @@
+package api
+
+import (
+	"context"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+)
+
+// deletionsAtOnce is how many topics of one request are deleted side by side, so that they share commits.
+const deletionsAtOnce = 64
+
+// deleteTopics: by name; v5 adds messages, v6 topic IDs.
+func (h *Handlers) deleteTopics(_ context.Context, r *Request) Reply {
+	req := r.Body.(*kmsg.DeleteTopicsRequest)
+	return func(ctx context.Context) Response {
+		ctx, cancel := h.within(ctx, req.TimeoutMillis)
+		defer cancel()
+		return Response{Message: h.doDeleteTopics(ctx, r, req)}
+	}
+}
+
+// deletion is one topic that is asked for, and what becomes of it.
+type deletion struct {
+	name  *string
+	id    kafka.TopicID
+	err   error
+	valid bool
+}
+
+func (h *Handlers) doDeleteTopics(ctx context.Context, r *Request, req *kmsg.DeleteTopicsRequest) *kmsg.DeleteTopicsResponse {
+	resp := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
+	topics := asked(req)
+	if h.Config.Load().DeleteTopics {
+		topics = h.resolveDeletions(ctx, topics)
+		h.delete(ctx, topics)
+	} else {
+		for i := range topics {
+			topics[i].err = kafka.ErrTopicDeletionDisabled.With("delete.topic.enable is false on this broker")
+			if r.Version < 3 {
+				topics[i].err = kafka.ErrInvalidRequest.With("delete.topic.enable is false on this broker")
+			}
+		}
+	}
+	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, 0, len(topics))
+	for i := range topics {
+		t := kmsg.NewDeleteTopicsResponseTopic()
+		t.Topic, t.TopicID = topics[i].name, topics[i].id
+		t.ErrorCode, t.ErrorMessage = kafka.CodeOf(topics[i].err), kafka.Message(topics[i].err)
+		if t.Topic == nil && r.Version < 6 {
+			t.Topic = kmsg.StringPtr("")
+		}
+		resp.Topics = append(resp.Topics, t)
+	}
+	return resp
+}
+
+func asked(req *kmsg.DeleteTopicsRequest) []deletion {
+	var topics []deletion
+	for i := range req.TopicNames {
+		topics = append(topics, deletion{name: &req.TopicNames[i]})
+	}
+	for i := range req.Topics {
+		topics = append(topics, deletion{name: req.Topics[i].Topic, id: req.Topics[i].TopicID})
+	}
+	return topics
+}
+
+// resolveDeletions finds names and IDs; what is named more than once is answered once, with an error.
+func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []deletion {
+	img := h.Store.Image()
+	find := func(d *deletion) *metadata.Topic {
+		if d.name != nil {
+			return img.Topic(*d.name)
+		}
+		return img.TopicByID(d.id)
+	}
+	for i := range topics {
+		if find(&topics[i]) == nil { // another node may know better
+			_ = h.Store.Barrier(ctx)
+			img = h.Store.Image()
+			break
+		}
+	}
+	names, ids := map[string]int{}, map[kafka.TopicID]int{}
+	for i := range topics {
+		switch d := &topics[i]; {
+		case d.name != nil && d.id.IsZero():
+			names[*d.name]++
+		case d.name == nil && !d.id.IsZero():
+			ids[d.id]++
+		}
+	}
+	var out []deletion
+	taken := map[kafka.TopicID]bool{}
+	for _, d := range topics {
+		switch {
+		case d.name == nil && d.id.IsZero():
+			d.err = kafka.ErrInvalidRequest.With("a topic has neither name nor ID")
+		case d.name != nil && !d.id.IsZero():
+			d.err = kafka.ErrInvalidRequest.With("topic %s has both a name and an ID, give one of them", *d.name)
+		case d.name != nil && names[*d.name] != 1:
+			if names[*d.name] == 0 {
+				continue // answered
+			}
+			d.err = kafka.ErrInvalidRequest.With("topic %s is named %d times", *d.name, names[*d.name])
+			names[*d.name] = 0
+		case d.name == nil && ids[d.id] != 1:
+			if ids[d.id] == 0 {
+				continue
+			}
+			d.err = kafka.ErrInvalidRequest.With("topic ID %s is given %d times", d.id, ids[d.id])
+			ids[d.id] = 0
+		default:
+			topic := find(&d)
+			switch {
+			case topic == nil && d.name != nil:
+				d.err = kafka.ErrUnknownTopicOrPartition.With("there is no topic %s", *d.name)
+			case topic == nil:
+				d.err = kafka.ErrUnknownTopicID.With("there is no topic with ID %s", d.id)
+			case taken[topic.ID] || d.name != nil && ids[topic.ID] > 0:
+				d.id = topic.ID
+				d.err = kafka.ErrInvalidRequest.With("topic %s is also given by its ID", topic.Name)
+			default:
+				taken[topic.ID] = true
+				d.name, d.id, d.valid = &topic.Name, topic.ID, true
+			}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func (h *Handlers) delete(ctx context.Context, topics []deletion) {
+	var wait sync.WaitGroup
+	room := make(chan struct{}, deletionsAtOnce)
+	for i := range topics {
+		if !topics[i].valid {
+			continue
+		}
+		room <- struct{}{}
+		wait.Go(func() {
+			d := &topics[i]
+			d.err = h.outcome("deletion of topic "+*d.name, h.Store.DeleteTopic(ctx, d.id))
+			<-room
+		})
+	}
+	wait.Wait()
+	if err := h.settle(ctx); err != nil {
+		h.Logger.Warn("deleted topics are not gone yet", "error", err)
+	}
+}

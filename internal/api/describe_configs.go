@@ -1,0 +1,131 @@
+package api
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/config"
+	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+)
+
+// describeConfigs: v1 has sources and synonyms (KIP-226), v3 types and documentation (KIP-569).
+func (h *Handlers) describeConfigs(_ context.Context, r *Request) Reply {
+	req := r.Body.(*kmsg.DescribeConfigsRequest)
+	return func(context.Context) Response {
+		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		img := h.Store.Image()
+		for i := range req.Resources {
+			resource := &req.Resources[i]
+			rr := kmsg.NewDescribeConfigsResponseResource()
+			rr.ResourceType, rr.ResourceName = resource.ResourceType, resource.ResourceName
+			entries, err := h.configEntries(img, resource)
+			rr.ErrorCode, rr.ErrorMessage = kafka.CodeOf(err), kafka.Message(err)
+			rr.Configs = []kmsg.DescribeConfigsResponseResourceConfig{}
+			for _, e := range entries {
+				if len(resource.ConfigNames) == 0 || slices.Contains(resource.ConfigNames, e.Key.Name) {
+					rr.Configs = append(rr.Configs, configEntry(resource.ResourceType, e, req))
+				}
+			}
+			resp.Resources = append(resp.Resources, rr)
+		}
+		return Response{Message: resp}
+	}
+}
+
+// layers are the places that configuration comes from, as of img.
+func (h *Handlers) layers(img *metadata.Image) *config.Layers {
+	return &config.Layers{
+		Start:      h.Static,
+		AllBrokers: img.Config(metadata.Resource{Type: metadata.BrokerResource}),
+		ThisBroker: img.Config(h.thisBroker()),
+	}
+}
+
+func (h *Handlers) thisBroker() metadata.Resource {
+	return metadata.Resource{Type: metadata.BrokerResource, Name: strconv.Itoa(int(h.NodeID))}
+}
+
+func (h *Handlers) configEntries(img *metadata.Image, resource *kmsg.DescribeConfigsRequestResource) ([]config.Entry, error) {
+	var entries []config.Entry
+	layers := h.layers(img)
+	name := resource.ResourceName
+	switch resource.ResourceType {
+	case kmsg.ConfigResourceTypeTopic:
+		if err := kafka.CheckTopicName(name); err != nil {
+			return nil, err
+		}
+		topic := img.Topic(name)
+		if topic == nil {
+			return nil, kafka.ErrUnknownTopicOrPartition.With("there is no topic %s", name)
+		}
+		keys := config.TopicKeys()
+		for i := range keys {
+			entries = append(entries, layers.Topic(&keys[i], topic.Config))
+		}
+		return entries, nil
+	case kmsg.ConfigResourceTypeBroker:
+		if name != "" {
+			if err := h.checkBrokerName(name); err != nil {
+				return nil, err
+			}
+		}
+		keys := config.BrokerKeys()
+		for i := range keys {
+			if name != "" {
+				entries = append(entries, layers.Broker(&keys[i]))
+			} else if value, ok := layers.AllBrokers[keys[i].Name]; ok {
+				entries = append(entries, config.Entry{Key: &keys[i], Value: value, Set: true, Source: config.FromAllBrokers,
+					Synonyms: []config.Synonym{{Name: keys[i].Name, Value: value, Source: config.FromAllBrokers}}})
+			}
+		}
+		return entries, nil
+	}
+	return nil, unsupportedResource(resource.ResourceType)
+}
+
+func unsupportedResource(t kmsg.ConfigResourceType) error {
+	switch t {
+	case kmsg.ConfigResourceTypeBrokerLogger, 16, kmsg.ConfigResourceTypeGroupConfig:
+		return kafka.ErrInvalidRequest.With("configuration of resource type %d is not supported, only topics (2) and brokers (4)", t)
+	}
+	return kafka.ErrInvalidRequest.With("unknown resource type %d", t)
+}
+
+// checkBrokerName: a broker answers for itself only.
+func (h *Handlers) checkBrokerName(name string) error {
+	id, err := strconv.ParseInt(name, 10, 32)
+	if err != nil {
+		return kafka.ErrInvalidRequest.With("the broker ID %q is not a number", name)
+	}
+	if kafka.BrokerID(id) != h.NodeID {
+		return kafka.ErrInvalidRequest.With("this is broker %d, not %d", h.NodeID, id)
+	}
+	return nil
+}
+
+func configEntry(resource kmsg.ConfigResourceType, e config.Entry, req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
+	c := kmsg.NewDescribeConfigsResponseResourceConfig()
+	c.Name = e.Key.Name
+	if e.Set {
+		c.Value = &e.Value
+	}
+	c.Source, c.IsDefault = kmsg.ConfigSource(e.Source), e.Source == config.FromDefault
+	c.ReadOnly = resource == kmsg.ConfigResourceTypeBroker && !e.Key.Dynamic
+	c.ConfigType = kmsg.ConfigType(e.Key.Type)
+	c.ConfigSynonyms = []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{}
+	if req.IncludeSynonyms {
+		for _, s := range e.Synonyms {
+			cs := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			cs.Name, cs.Value, cs.Source = s.Name, &s.Value, kmsg.ConfigSource(s.Source)
+			c.ConfigSynonyms = append(c.ConfigSynonyms, cs)
+		}
+	}
+	if req.IncludeDocumentation {
+		c.Documentation = &e.Key.Doc
+	}
+	return c
+}

@@ -57,7 +57,9 @@ func (tx *Tx) Append(rec Record) { tx.records = append(tx.records, rec) }
 func (tx *Tx) Appended() int { return len(tx.records) }
 
 // After calls op in an operation of its own once d has passed, in place of what the key was set to before.
-func (tx *Tx) After(key TimerKey, d time.Duration, op func(*Tx)) { tx.timers.set(key, tx.Now.Add(d), op) }
+func (tx *Tx) After(key TimerKey, d time.Duration, op func(*Tx)) {
+	tx.timers.set(key, tx.Now.Add(d), op)
+}
 
 // Cancel forgets what the key was set to.
 func (tx *Tx) Cancel(key TimerKey) { tx.timers.cancel(key) }

@@ -7,6 +7,7 @@ import (
 
 	"chronik/internal/clock"
 	"chronik/internal/kafka"
+	"chronik/internal/record"
 )
 
 // shard is the coordinator of one partition in one leader epoch. Its loop goroutine owns everything but mu.
@@ -27,15 +28,16 @@ type shard[M Machine] struct {
 	}
 
 	// Of the loop.
-	log    Log
-	timers *Timers
-	alarm  clock.Timer
-	armed  time.Time // what alarm is set to; zero if it is not
-	open   batch     // gathers while others are in flight
-	flight []batch   // appended, in order, not known to be committed
-	end    kafka.Offset
-	spare  []operation[M]
-	buf    []byte
+	log     Log
+	timers  *Timers
+	alarm   clock.Timer
+	armed   time.Time // what alarm is set to; zero if it is not
+	open    batch     // gathers while others are in flight
+	flight  []batch   // appended, in order, not known to be committed
+	end     kafka.Offset
+	spare   []operation[M]
+	buf     []byte
+	builder *record.Builder
 }
 
 type shardState int8
@@ -63,7 +65,10 @@ type batch struct {
 }
 
 func newShard[M Machine](r *Runtime[M], partition int32, epoch kafka.LeaderEpoch) *shard[M] {
-	s := &shard[M]{rt: r, partition: partition, epoch: epoch, wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	s := &shard[M]{
+		rt: r, partition: partition, epoch: epoch, wake: make(chan struct{}, 1), gone: make(chan struct{}),
+		builder: record.NewBuilder(),
+	}
 	s.ctx, s.cancel = context.WithCancel(r.ctx)
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"chronik/internal/kafka"
+	"chronik/internal/record"
 )
 
 // loadBytes is how much of the log is read at once.
@@ -51,6 +52,7 @@ func (s *shard[M]) load() (m M, err error) {
 
 func (s *shard[M]) replay(m M, from, end kafka.Offset) error {
 	var buf []byte
+	var codecs record.Codecs
 	for from < end {
 		if err := s.ctx.Err(); err != nil {
 			return err
@@ -59,7 +61,7 @@ func (s *shard[M]) replay(m M, from, end kafka.Offset) error {
 		if buf, err = s.log.Read(buf[:0], from, loadBytes); err != nil {
 			return fmt.Errorf("read partition %d of %s from offset %d: %w", s.partition, s.rt.opts.Topic, from, err)
 		}
-		next, err := replayBatches(buf, from, m.Replay)
+		next, err := replayBatches(&codecs, buf, from, m.Replay)
 		if err != nil {
 			return fmt.Errorf("replay partition %d of %s from offset %d: %w", s.partition, s.rt.opts.Topic, from, err)
 		}

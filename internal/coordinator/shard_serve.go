@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"chronik/internal/kafka"
+	"chronik/internal/record"
 )
 
 // serve runs operations until the log fails or the shard is stopped.
@@ -111,13 +112,16 @@ func (s *shard[M]) flush() error {
 	s.open = batch{}
 	s.flight = append(s.flight, b) // before the append: if it fails, these answers fail with the others
 	now := s.rt.opts.Clock.Now()
-	s.buf = encodeBatches(s.buf[:0], b.records, now.UnixMilli(), s.rt.opts.BatchBytes)
+	var err error
+	if s.buf, err = encodeBatches(s.buf[:0], s.builder, b.records, now.UnixMilli(), s.rt.opts.BatchBytes); err != nil {
+		return err
+	}
 	end, err := s.log.Append(s.buf)
 	if err != nil {
 		return err
 	}
 	if cap(s.buf) > 4*s.rt.opts.BatchBytes {
-		s.buf = nil
+		s.buf, s.builder = nil, record.NewBuilder()
 	}
 	last := &s.flight[len(s.flight)-1]
 	last.records, last.end, last.deadline = nil, end, now.Add(s.rt.opts.CommitTimeout())

@@ -1,0 +1,379 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"chronik/internal/kafka"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func value(t *testing.T, p *Promise[int]) int {
+	t.Helper()
+	v, err := p.Wait(t.Context())
+	if err != nil {
+		t.Fatalf("answer: %v", err)
+	}
+	return v
+}
+
+func failure(t *testing.T, p *Promise[int], want error) {
+	t.Helper()
+	if _, err := p.Wait(t.Context()); !errors.Is(err, want) {
+		t.Fatalf("got error %v, want %v", err, want)
+	}
+}
+
+// An answer leaves only when what it saw is committed; reads wait for the writes that they saw.
+func TestAnswersWaitForTheWatermark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		before := r.get("a")
+		synctest.Wait()
+		if !before.Done() {
+			t.Fatal("a read of what is committed waits")
+		}
+		write, read := r.add("a"), r.get("a")
+		synctest.Wait()
+		if write.Done() || read.Done() {
+			t.Fatalf("answered before the commit: write %v, read %v", write.Done(), read.Done())
+		}
+		r.log.commit()
+		synctest.Wait()
+		if value(t, write) != 1 || value(t, read) != 1 || value(t, before) != 0 {
+			t.Fatal("wrong values")
+		}
+	})
+}
+
+// What arrives while an append is in flight shares the next batch, and sees what is in flight.
+func TestOperationsShareABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		first := r.add("a")
+		synctest.Wait()
+		var rest []*Promise[int]
+		for range 100 {
+			rest = append(rest, r.add("a"))
+			synctest.Wait()
+		}
+		if r.log.appends != 1 {
+			t.Fatalf("%d appends while the first is in flight", r.log.appends)
+		}
+		r.log.commit()
+		synctest.Wait()
+		if r.log.appends != 2 || value(t, first) != 1 || rest[0].Done() {
+			t.Fatalf("%d appends; the second batch answered: %v", r.log.appends, rest[0].Done())
+		}
+		r.log.commit()
+		for i, p := range rest {
+			if v := value(t, p); v != i+2 {
+				t.Fatalf("operation %d saw %d", i, v)
+			}
+		}
+	})
+}
+
+func TestBatchesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(true), func(o *Options[*counters]) { o.BatchBytes = 1000 })
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		huge := Do(r.Runtime, 0, func(c *counters, tx *Tx, p *Promise[int]) {
+			for i := range 500 {
+				c.add(tx, fmt.Sprint("key", i))
+			}
+			Answer(tx, p, 500)
+		})
+		if value(t, huge) != 500 || r.log.appends < 7 {
+			t.Fatalf("500 records in %d batches", r.log.appends)
+		}
+		var ps []*Promise[int]
+		for range 300 {
+			ps = append(ps, r.add("a"))
+		}
+		for i, p := range ps {
+			if v := value(t, p); v != i+1 {
+				t.Fatalf("operation %d saw %d", i, v)
+			}
+		}
+	})
+}
+
+// A failed append fails what was in it and what waits behind it, and the state is that of the log again.
+func TestFailedAppendReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(true), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		value(t, r.add("a"))
+		r.log.fail(kafka.ErrNotEnoughReplicas)
+		parked := Do(r.Runtime, 0, func(c *counters, _ *Tx, p *Promise[int]) { c.parked = append(c.parked, p) })
+		failed := r.add("a")
+		failure(t, failed, kafka.ErrCoordinatorNotAvailable)
+		failure(t, parked, kafka.ErrCoordinatorNotAvailable)
+		failure(t, r.get("a"), kafka.ErrCoordinatorLoadInProgress)
+		time.Sleep(time.Second)
+		if v := value(t, r.get("a")); v != 1 {
+			t.Fatalf("after the reload a is %d: the failed operation must not count", v)
+		}
+		if v := value(t, r.add("a")); v != 2 {
+			t.Fatalf("a is %d", v)
+		}
+	})
+}
+
+// A shard replays to the end offset and serves only when the watermark is there.
+func TestLoadWaitsForTheWatermark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(false)
+		r := newRig(log, nil)
+		r.Elect(0, 1)
+		synctest.Wait()
+		lost := r.add("a")
+		synctest.Wait()
+		r.Close()
+		failure(t, lost, kafka.ErrNotCoordinator)
+
+		r = newRig(log, nil)
+		defer r.Close()
+		r.Elect(0, 2)
+		synctest.Wait()
+		failure(t, r.get("a"), kafka.ErrCoordinatorLoadInProgress)
+		log.commit()
+		synctest.Wait()
+		if v := value(t, r.get("a")); v != 1 {
+			t.Fatalf("a is %d", v)
+		}
+	})
+}
+
+func TestResignAndElect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(true), nil)
+		defer r.Close()
+		failure(t, r.get("a"), kafka.ErrNotCoordinator)
+		r.Elect(0, 5)
+		synctest.Wait()
+		parked := Do(r.Runtime, 0, func(c *counters, _ *Tx, p *Promise[int]) { c.parked = append(c.parked, p) })
+		synctest.Wait()
+		r.Resign(0, 4) // old news
+		value(t, r.add("a"))
+		r.Resign(0, 6)
+		failure(t, parked, kafka.ErrNotCoordinator)
+		failure(t, r.get("a"), kafka.ErrNotCoordinator)
+		r.Elect(0, 7)
+		synctest.Wait()
+		r.Elect(0, 3) // old news
+		if v := value(t, r.get("a")); v != 1 {
+			t.Fatalf("a is %d", v)
+		}
+		r.Elect(0, 8)
+		synctest.Wait()
+		if v := value(t, r.add("a")); v != 2 {
+			t.Fatalf("a is %d", v)
+		}
+		if got := r.Led(); len(got) != 1 || got[0] != 0 {
+			t.Fatalf("led: %v", got)
+		}
+	})
+}
+
+// Leadership that ends without the metadata's word: answers fail at once, and the shard keeps trying.
+func TestLeadershipLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		p := r.add("a")
+		synctest.Wait()
+		r.log.lose()
+		failure(t, p, kafka.ErrNotCoordinator)
+		time.Sleep(5 * time.Second)
+		failure(t, r.get("a"), kafka.ErrCoordinatorLoadInProgress)
+	})
+}
+
+func TestCommitTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		write := r.add("a")
+		start := time.Now()
+		time.Sleep(2 * time.Second)
+		read := r.get("a")
+		failure(t, write, kafka.ErrCoordinatorNotAvailable)
+		failure(t, read, kafka.ErrCoordinatorNotAvailable)
+		if d := time.Since(start); d != 5*time.Second {
+			t.Fatalf("timed out after %v", d)
+		}
+		r.log.commit() // late, but the state was never in doubt
+		synctest.Wait()
+		if v := value(t, r.get("a")); v != 1 {
+			t.Fatalf("a is %d", v)
+		}
+	})
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), func(o *Options[*counters]) { o.QueueMax = 10 })
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		var ps []*Promise[int]
+		for range 12 {
+			ps = append(ps, r.add("a"))
+			synctest.Wait()
+		}
+		failure(t, ps[10], kafka.ErrCoordinatorLoadInProgress)
+		failure(t, ps[11], kafka.ErrCoordinatorLoadInProgress)
+		r.log.commit()
+		synctest.Wait()
+		r.log.commit()
+		synctest.Wait()
+		if v := value(t, ps[9]); v != 10 {
+			t.Fatalf("the tenth saw %d", v)
+		}
+		next := r.add("a")
+		synctest.Wait()
+		r.log.commit()
+		if v := value(t, next); v != 11 {
+			t.Fatalf("then %d", v)
+		}
+	})
+}
+
+func TestTimers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(true), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		start := time.Now()
+		var fired []string
+		set := func(name string, d time.Duration) {
+			p := Do(r.Runtime, 0, func(c *counters, tx *Tx, p *Promise[int]) {
+				tx.After(TimerKey{Kind: name}, d, func(tx *Tx) {
+					fired = append(fired, fmt.Sprintf("%s@%v", name, time.Since(start)))
+					c.add(tx, name)
+				})
+				Answer(tx, p, 0)
+			})
+			value(t, p)
+		}
+		set("late", 3*time.Second)
+		set("moved", time.Second)
+		set("soon", 500*time.Millisecond)
+		set("gone", time.Second)
+		set("moved", 2*time.Second)
+		value(t, Do(r.Runtime, 0, func(_ *counters, tx *Tx, p *Promise[int]) {
+			tx.Cancel(TimerKey{Kind: "gone"})
+			Answer(tx, p, 0)
+		}))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := fmt.Sprint(fired); got != "[soon@500ms moved@2s late@3s]" {
+			t.Fatalf("fired: %s", got)
+		}
+		if v := value(t, r.get("moved")); v != 1 {
+			t.Fatalf("the timer's record: %d", v)
+		}
+	})
+}
+
+func TestPromiseWaiterGoesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		p := r.add("a")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := p.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("got %v", err)
+		}
+		r.log.commit()
+		synctest.Wait()
+		value(t, p)
+	})
+}
+
+// Random failures and reloads: what was answered is in the log, and the log is all there is.
+func TestAnsweredIsCommitted(t *testing.T) {
+	for seed := range uint64(50) {
+		synctest.Test(t, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			log := newFakeLog(false)
+			r := newRig(log, func(o *Options[*counters]) { o.BatchBytes = 300 })
+			epoch := kafka.LeaderEpoch(1)
+			r.Elect(0, epoch)
+			answered := 0
+			var ps []*Promise[int]
+			for range 300 {
+				switch rnd.IntN(12) {
+				case 0:
+					log.fail(errors.New("broken"))
+				case 1:
+					epoch++
+					r.Elect(0, epoch)
+				case 2, 3, 4:
+					log.commit()
+				case 5:
+					time.Sleep(time.Duration(rnd.IntN(1000)) * time.Millisecond)
+				default:
+					ps = append(ps, r.add("a"))
+				}
+				if rnd.IntN(2) == 0 {
+					synctest.Wait()
+				}
+			}
+			time.Sleep(2 * time.Second)
+			log.commit()
+			synctest.Wait()
+			log.commit()
+			time.Sleep(2 * time.Second)
+			log.commit()
+			synctest.Wait()
+			for _, p := range ps {
+				if !p.Done() {
+					t.Fatalf("seed %d: an operation was never answered", seed)
+				}
+				if v, err := p.Wait(t.Context()); err == nil {
+					if v <= answered {
+						t.Fatalf("seed %d: %d answered after %d", seed, v, answered)
+					}
+					answered = v
+				}
+			}
+			got := value(t, r.get("a"))
+			if got < answered || answered == 0 {
+				t.Fatalf("seed %d: the state is %d, %d was answered", seed, got, answered)
+			}
+			if got != int(log.end) {
+				t.Fatalf("seed %d: the state is %d, the log has %d records", seed, got, log.end)
+			}
+			r.Close()
+		})
+	}
+}

@@ -76,11 +76,11 @@ func (l *fakeLog) commit() {
 	l.notify()
 }
 
-// lose ends the leadership.
-func (l *fakeLog) lose() {
+// lose ends the leadership, or begins it again.
+func (l *fakeLog) lose(lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lost = true
+	l.lost = lost
 	l.notify()
 }
 

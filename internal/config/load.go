@@ -100,7 +100,7 @@ func (src *Sources) environ(add addFunc) error {
 		Prefix:      EnvPrefix,
 		EnvironFunc: func() []string { return src.Environ },
 		TransformFunc: func(variable, value string) (string, any) {
-			if variable == EnvConfig || fromKubernetes(variable) {
+			if variable == EnvConfig || notAKey(variable) {
 				return "", nil
 			}
 			name := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, EnvPrefix), "_", "."))
@@ -118,10 +118,15 @@ func (src *Sources) environ(add addFunc) error {
 	return nil
 }
 
-// fromKubernetes knows the variables that Kubernetes gives every container for a service that is called "chronik".
-func fromKubernetes(variable string) bool {
-	return strings.HasPrefix(variable, EnvPrefix+"SERVICE_") || variable == EnvPrefix+"PORT" ||
-		strings.HasPrefix(variable, EnvPrefix+"PORT_")
+// notAKey knows the variables that look like ours and are not: those that Kubernetes gives every container for a service
+// that is called "chronik", and those of chronik's own tests.
+func notAKey(variable string) bool {
+	name := strings.TrimPrefix(variable, EnvPrefix)
+	switch name {
+	case "PORT", "BIN", "SEEDS", "ORACLE", "REQUIRE_CLIENTS":
+		return true
+	}
+	return strings.HasPrefix(name, "SERVICE_") || strings.HasPrefix(name, "PORT_") || strings.HasPrefix(name, "TEST_")
 }
 
 func tomlValue(v any) string {

@@ -1,0 +1,114 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
+)
+
+// Options of a Server.
+type Options struct {
+	Addr    string // host:port
+	Version string
+	Logger  *slog.Logger
+	// Listen opens the listening socket; nil means net.Listen.
+	Listen func(network, address string) (net.Listener, error)
+	// Samples calls add for each metric, at each scrape.
+	Samples func(add func(Sample))
+	// Ready tells what the node still lacks to serve; nil when it serves.
+	Ready func() error
+	// Healthy tells what keeps the node from going on; nil when it is fine.
+	Healthy func() error
+}
+
+// Server is the HTTP listener.
+type Server struct {
+	opts     Options
+	listener net.Listener
+	http     *http.Server
+	done     sync.WaitGroup
+
+	// The registry costs time to make and nobody may ever ask: the first scrape makes it.
+	metrics func() http.Handler
+}
+
+// New opens the listening socket, so that a taken port is an error here. It serves from Start on.
+func New(opts Options) (*Server, error) {
+	if opts.Listen == nil {
+		opts.Listen = net.Listen
+	}
+	l, err := opts.Listen("tcp", opts.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for HTTP on %s: %w", opts.Addr, err)
+	}
+	s := &Server{opts: opts, listener: l}
+	s.metrics = sync.OnceValue(func() http.Handler { return newMetrics(&s.opts) })
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Addr is the address that the listener is bound to.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Start serves.
+func (s *Server) Start() {
+	s.done.Go(func() {
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.opts.Logger.Error("HTTP listener ended", "error", err)
+		}
+	})
+}
+
+// Close lets requests finish until ctx ends, then cuts them.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = s.http.Close()
+	}
+	_ = s.listener.Close() // for a server that never started
+	s.done.Wait()
+	return err
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { s.metrics().ServeHTTP(w, r) })
+	mux.HandleFunc("GET /healthz", state(s.opts.Healthy, "healthy"))
+	mux.HandleFunc("GET /readyz", state(s.opts.Ready, "ready"))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "chronik %s\n\n/metrics      Prometheus metrics\n/healthz      is the process fine\n"+
+			"/readyz       does it serve\n/debug/pprof/ profiles\n", s.opts.Version)
+	})
+	return mux
+}
+
+func state(check func() error, fine string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if check != nil {
+			if err := check(); err != nil {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				_, _ = fmt.Fprintln(w, err)
+				return
+			}
+		}
+		_, _ = fmt.Fprintln(w, fine)
+	}
+}

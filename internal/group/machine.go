@@ -1,0 +1,92 @@
+package group
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/coordinator"
+	"chronik/internal/kafka"
+)
+
+// Limits are what the configuration says about groups; they may change while groups live.
+type Limits struct {
+	MinSessionTimeout     time.Duration
+	MaxSessionTimeout     time.Duration
+	InitialRebalanceDelay time.Duration
+	MaxSize               int // members of one group
+	OffsetMetadataMax     int // UTF-16 units, as Java counts, of a committed offset's metadata
+	RecordMaxBytes        int // of one record of the log: what the topic's max.message.bytes leaves
+}
+
+// newMemberJoinTimeout is how long a JoinGroup of a member that cannot send heartbeats yet may wait; as in Kafka.
+const newMemberJoinTimeout = 5 * time.Minute
+
+// Machine is the state of the groups of one partition of __consumer_offsets: a coordinator.Machine, without a clock,
+// goroutines or I/O.
+type Machine struct {
+	limits  func() Limits
+	newID   func() string // the random part of a member ID
+	logger  *slog.Logger
+	groups  map[string]*classic
+	offsets map[string]groupOffsets
+}
+
+// New makes an empty machine. newID makes the random part of member IDs.
+func New(limits func() Limits, newID func() string, logger *slog.Logger) *Machine {
+	return &Machine{
+		limits: limits, newID: newID, logger: logger,
+		groups: make(map[string]*classic), offsets: make(map[string]groupOffsets),
+	}
+}
+
+// Loaded starts the sessions of the members that the log told of: how long they have been silent is not known.
+func (m *Machine) Loaded(tx *coordinator.Tx) {
+	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
+		g := m.groups[id]
+		for _, mb := range g.members {
+			m.resetSession(tx, g, mb)
+		}
+		if len(g.members) > m.limits().MaxSize {
+			m.prepareRebalance(tx, g, "the group is larger than group.max.size")
+		}
+	}
+	m.logger.Info("groups loaded", "groups", len(m.groups), "groupsWithOffsets", len(m.offsets))
+}
+
+// Unloaded fails everyone who waits for a rebalance.
+func (m *Machine) Unloaded(err error) {
+	for _, g := range m.groups {
+		for _, mb := range g.members {
+			if mb.join != nil {
+				mb.join.Fail(err)
+			}
+			if mb.sync != nil {
+				mb.sync.Fail(err)
+			}
+		}
+	}
+}
+
+// create makes an empty group; nothing is written.
+func (m *Machine) create(id string, now int64) *classic {
+	g := newClassic(id, now)
+	m.groups[id] = g
+	return g
+}
+
+// Promises of the answers that a rebalance holds back.
+type (
+	JoinPromise = coordinator.Promise[*kmsg.JoinGroupResponse]
+	SyncPromise = coordinator.Promise[*kmsg.SyncGroupResponse]
+)
+
+func (m *Machine) log(g *classic, msg string, args ...any) {
+	m.logger.Info(msg, append([]any{"group", g.id, "state", g.state.String(), "generation", g.generation}, args...)...)
+}
+
+// code is the wire code of a sentinel.
+func code(e *kafka.Error) int16 { return e.Code }

@@ -149,21 +149,17 @@ func (d *disk) rename(oldName, newName string) error {
 	if !ok {
 		return fs.ErrNotExist
 	}
-	if from == to {
-		return nil
-	}
-	if n.dir && strings.HasPrefix(path.Clean("/"+newName)+"/", path.Clean("/"+oldName)+"/") {
-		return syscall.EINVAL
-	}
 	replaced, ok := to.dir.entries[to.name]
 	switch {
+	case ok && replaced.dir:
+		return fs.ErrExist // os.Rename replaces no directory, not even an empty one
+	case n.dir && strings.HasPrefix(path.Clean("/"+newName)+"/", path.Clean("/"+oldName)+"/"):
+		return syscall.EINVAL
 	case !ok:
-	case replaced.dir && !n.dir:
-		return fs.ErrExist // as os.Rename says it
-	case !replaced.dir && n.dir:
+	case n.dir:
 		return syscall.ENOTDIR
-	case replaced.dir && len(replaced.entries) > 0:
-		return syscall.ENOTEMPTY
+	case from == to:
+		return nil
 	}
 	d.change(nameEdit{from, nil}, nameEdit{to, n})
 	if replaced != nil {

@@ -10,7 +10,14 @@ import (
 	"testing"
 )
 
-func must[T any](t testing.TB) func(v T, err error) T {
+// tester is what tests and rapid's checks share.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func must[T any](t tester) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
@@ -20,14 +27,14 @@ func must[T any](t testing.TB) func(v T, err error) T {
 	}
 }
 
-func check(t testing.TB, err error) {
+func check(t tester, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func writeFile(t testing.TB, f FS, name string, data []byte, sync bool) {
+func writeFile(t tester, f FS, name string, data []byte, sync bool) {
 	t.Helper()
 	file := must[File](t)(f.Create(name))
 	must[int](t)(file.WriteAt(data, 0))
@@ -37,7 +44,7 @@ func writeFile(t testing.TB, f FS, name string, data []byte, sync bool) {
 	check(t, file.Close())
 }
 
-func readFile(t testing.TB, f FS, name string) []byte {
+func readFile(t tester, f FS, name string) []byte {
 	t.Helper()
 	file := must[File](t)(f.Open(name))
 	b := make([]byte, must[int64](t)(file.Size()))
@@ -131,20 +138,41 @@ func TestRenameIsAtomicAndDroppable(t *testing.T) {
 }
 
 func TestSyncDirKeepsWhatARenameCameFrom(t *testing.T) {
-	m := NewMem(0)
-	check(t, m.MkdirAll("x"))
-	check(t, m.MkdirAll("y"))
-	check(t, m.SyncDir("/"))
-	writeFile(t, m, "x/a", []byte("a"), true)
-	writeFile(t, m, "x/other", []byte("o"), true)
-	check(t, m.Rename("x/a", "y/a"))
-	check(t, m.SyncDir("y"))
-	m = m.PowerLoss(nil)
-	if got := readFile(t, m, "y/a"); string(got) != "a" {
-		t.Errorf("y/a: %q", got)
+	for seed := range uint64(50) {
+		m := NewMem(0)
+		check(t, m.MkdirAll("x"))
+		check(t, m.MkdirAll("y"))
+		check(t, m.SyncDir("/"))
+		writeFile(t, m, "x/a", []byte("a"), true)
+		check(t, m.Rename("x/a", "y/a"))
+		check(t, m.SyncDir("y"))
+		m = m.PowerLoss(rand.New(rand.NewPCG(seed, 5)))
+		if got := readFile(t, m, "y/a"); string(got) != "a" {
+			t.Errorf("y/a: %q", got)
+		}
+		if names := must[[]string](t)(m.ReadDir("x")); len(names) != 0 {
+			t.Errorf("x holds %v", names)
+		}
 	}
-	if names := must[[]string](t)(m.ReadDir("x")); len(names) != 0 {
-		t.Errorf("x holds %v", names)
+}
+
+func TestChangesOfANameStayInOrder(t *testing.T) {
+	for seed := range uint64(50) {
+		m := NewMem(0)
+		writeFile(t, m, "a", []byte("durable"), true)
+		check(t, m.SyncDir("/"))
+		check(t, m.Rename("a", "b"))
+		writeFile(t, m, "a", []byte("another"), true)
+		m = m.PowerLoss(rand.New(rand.NewPCG(seed, 6)))
+		found := 0
+		for _, name := range must[[]string](t)(m.ReadDir("/")) {
+			if string(readFile(t, m, name)) == "durable" {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Fatalf("seed %d: the durable file is there %d times", seed, found)
+		}
 	}
 }
 

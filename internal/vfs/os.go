@@ -137,11 +137,11 @@ func control(f *os.File, op string, call func(fd int) error) error {
 			}
 		}
 	})
-	if err == nil {
-		err = callErr
-	}
-	if err != nil {
-		return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+	switch {
+	case err != nil: // Control fails in one case only
+		return &fs.PathError{Op: op, Path: f.Name(), Err: fs.ErrClosed}
+	case callErr != nil:
+		return &fs.PathError{Op: op, Path: f.Name(), Err: callErr}
 	}
 	return nil
 }

@@ -1,0 +1,110 @@
+package bench
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// The ceiling starts this test binary again as its nodes.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "bench" && os.Args[2] == "ceiling-node" {
+		if err := CeilingNode(os.Args[4], os.Args[6], os.Args[7] == "--sync=true", os.Args[9], os.Stdout); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func fake(t *testing.T) []string {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.AllowAutoTopicCreation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c.ListenAddrs()
+}
+
+func small(t *testing.T, driver string) Options {
+	return Options{
+		Bootstrap: fake(t), Driver: driver, Acks: -1, Partitions: 2, Connections: 3, InFlight: 2, BatchSize: 4, RecordBytes: 100,
+		Warmup: 50 * time.Millisecond, Duration: 300 * time.Millisecond, Verify: true, Records: 2000,
+	}
+}
+
+func TestProduceIsReadBack(t *testing.T) {
+	for _, driver := range []string{DriverRaw, DriverClient} {
+		r, err := Produce(t.Context(), small(t, driver))
+		if err != nil {
+			t.Fatalf("%s: %v", driver, err)
+		}
+		if r.Records == 0 || r.Errors != 0 || r.Verified == "" || r.P50 == 0 {
+			t.Errorf("%s: %+v", driver, r)
+		}
+	}
+}
+
+func TestConsume(t *testing.T) {
+	for _, driver := range []string{DriverRaw, DriverClient} {
+		r, err := Consume(t.Context(), small(t, driver))
+		if err != nil {
+			t.Fatalf("%s: %v", driver, err)
+		}
+		if r.Records == 0 || r.Bytes == 0 {
+			t.Errorf("%s: %+v", driver, r)
+		}
+	}
+}
+
+func TestLatencyAndMetadata(t *testing.T) {
+	o := small(t, DriverClient)
+	o.Records = 0
+	r, err := Latency(t.Context(), o)
+	if err != nil || r.Records == 0 {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	reports, err := Metadata(t.Context(), o)
+	if err != nil || len(reports) != 2 || reports[0].Records == 0 || reports[1].Requests != 30 {
+		t.Fatalf("%+v: %v", reports, err)
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	d := &Discard{Partitions: 2}
+	addr, err := d.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Serve(ctx) }()
+	r, _, err := produceClient(t.Context(), &Options{
+		Bootstrap: []string{addr.String()}, Acks: -1, Connections: 2, InFlight: 2, BatchSize: 10, RecordBytes: 10, Duration: 200 * time.Millisecond,
+	}, &target{name: "t", leaders: []string{addr.String()}})
+	cancel()
+	if err != nil || r.Records == 0 {
+		t.Errorf("%+v: %v", r, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCeiling(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []CeilingOptions{{Replicas: 3, Connections: 4}, {InFlight: 3, Bytes: 10_000}} {
+		o.Binary, o.Dir, o.Duration = self, t.TempDir(), 200*time.Millisecond
+		r, err := Ceiling(t.Context(), o)
+		if err != nil || r.Requests == 0 {
+			t.Fatalf("%+v: %v", r, err)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+
+	"chronik/internal/record"
+)
+
+// verify reads every partition from where the workload began and compares: offsets without a gap, every batch sound,
+// and of each batch that a connection sent at least as many as were acknowledged, or exactly as many where no request
+// failed.
+func verify(ctx context.Context, o *Options, t *target, r *Report, acked []ack) error {
+	ends, err := t.ends(ctx)
+	if err != nil {
+		return err
+	}
+	stored := map[uint32]int64{}
+	var records, bytes int64
+	for p := range t.leaders {
+		n, size, err := scan(ctx, t, int32(p), t.start[p], ends[p], stored)
+		if err != nil {
+			return err
+		}
+		records, bytes = records+n, bytes+size
+	}
+	want := int64(0)
+	for _, a := range acked {
+		want += a.records
+		if o.Driver != DriverRaw || o.TopicConfig["message.timestamp.type"] == "LogAppendTime" {
+			continue // the client builds its own batches: records are counted
+		}
+		if got := stored[a.crc]; got < a.batches || r.Errors == 0 && got != a.batches {
+			return fmt.Errorf("bench: %s/%d holds %d of the %d batches that it acknowledged to one connection", t.name, a.partition, got, a.batches)
+		}
+	}
+	if records < want || r.Errors == 0 && records != want {
+		return fmt.Errorf("bench: %s holds %d records, %d were acknowledged", t.name, records, want)
+	}
+	r.Verified = fmt.Sprintf("%d acknowledged records, each once, %d MB", want, bytes/1e6)
+	return nil
+}
+
+// scan reads a partition and counts its batches by CRC.
+func scan(ctx context.Context, t *target, p int32, from, end int64, stored map[uint32]int64) (records, bytes int64, err error) {
+	r, err := openReader(ctx, t, p, 4<<20, from)
+	if err != nil {
+		return 0, 0, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = r.conn.Close() })
+	defer stop()
+	defer func() { _ = r.conn.Close() }()
+	expect := from
+	visit := func(b record.Batch) error {
+		if int64(b.BaseOffset()) != expect {
+			return fmt.Errorf("offset %d follows %d", b.BaseOffset(), expect)
+		}
+		if !b.VerifyCRC() {
+			return fmt.Errorf("the batch at offset %d fails its CRC", expect)
+		}
+		stored[b.CRC()]++
+		records += int64(b.Count())
+		bytes += int64(len(b))
+		expect = int64(b.LastOffset()) + 1
+		return nil
+	}
+	for r.next < end {
+		if _, err := r.fetch(visit); err != nil {
+			return 0, 0, fmt.Errorf("bench: read %s/%d back at offset %d: %w", t.name, p, r.next, err)
+		}
+	}
+	return records, bytes, nil
+}

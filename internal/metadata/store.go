@@ -84,7 +84,8 @@ type Resource struct {
 
 // SetConfig changes keys of one resource: a nil value removes the key. Replace removes every key that is not named.
 // Values were checked by the caller against package config; Base is the image offset that the change was computed on
-// (list appends and subtractions), refused if the resource has changed since.
+// (list appends and subtractions), refused with INVALID_UPDATE_VERSION if the resource has changed since: the caller
+// looks again. Base 0 is not checked.
 type SetConfig struct {
 	Resource Resource
 	Values   map[string]*string
@@ -94,13 +95,15 @@ type SetConfig struct {
 }
 
 // RegisterBroker announces a process of a broker. The same records give a new leader epoch to every partition that an
-// earlier process of this broker led.
+// earlier process of this broker led. Unclean tells that the broker did not shut down in order before: it leaves the
+// in-sync sets of topics whose sync is interval.
 type RegisterBroker struct {
 	ID          kafka.BrokerID
 	Incarnation [16]byte
 	Directory   [16]byte
 	Rack        string
 	Endpoints   []Endpoint
+	Unclean     bool
 }
 
 // AssignPartition gives a partition other replicas.
@@ -111,7 +114,8 @@ type AssignPartition struct {
 	Reason    string
 }
 
-// SetPartitionLeader elects a leader out of the ISR (or outside it, if Unclean).
+// SetPartitionLeader elects a leader out of the ISR, else the ELR (or outside both, if Unclean). Leader NoLeader leaves
+// the choice to the controller. Base is compared as everywhere: INVALID_UPDATE_VERSION if it is not the current one.
 type SetPartitionLeader struct {
 	Partition kafka.TopicPartition
 	Leader    kafka.BrokerID

@@ -1,0 +1,79 @@
+package controller
+
+import (
+	"encoding/binary"
+	"time"
+
+	"go.etcd.io/raft/v3"
+
+	"chronik/internal/clock"
+	"chronik/internal/metadata"
+)
+
+const (
+	barrierInterval = 10 * time.Millisecond // between two read-index rounds
+	barrierRetry    = time.Second           // after which a round is taken for lost
+)
+
+// barrier is the loop's part for Store.Barrier: rounds of Raft's ReadIndex, each shared by all that came before it began.
+type barrier struct {
+	waiting []chan error // for the next round
+	active  []chan error // of the round under way
+	round   uint64       // its number, also its context in Raft
+	index   uint64       // what it asks to be applied; 0 while Raft has not said
+	began   time.Time
+	timer   clock.Timer // set while the next round waits for its time
+}
+
+// readable is Raft's answer to a round.
+func (b *barrier) readable(rs raft.ReadState) {
+	if len(rs.RequestCtx) == 8 && binary.BigEndian.Uint64(rs.RequestCtx) == b.round && len(b.active) > 0 {
+		b.index = rs.Index
+	}
+}
+
+func (b *barrier) stop() {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	for _, done := range append(b.active, b.waiting...) {
+		done <- metadata.ErrClosed
+	}
+	b.active, b.waiting = nil, nil
+}
+
+// serveBarriers ends the round that is answered and begins the next one when its time has come.
+func (l *loop) serveBarriers() {
+	b := &l.barrier
+	now := l.o.Clock.Now()
+	if len(b.active) > 0 {
+		switch {
+		case b.index > 0 && uint64(l.image.Offset()) >= b.index:
+			for _, done := range b.active {
+				done <- nil
+			}
+			b.active = nil
+		case now.Sub(b.began) >= barrierRetry: // Raft drops requests while no leader is known
+			b.waiting = append(b.active, b.waiting...)
+			b.active = nil
+		default:
+			return
+		}
+	}
+	if len(b.waiting) == 0 || b.timer != nil {
+		return
+	}
+	if wait := barrierInterval - now.Sub(b.began); b.round > 0 && wait > 0 {
+		b.timer = l.o.Clock.AfterFunc(wait, func() {
+			l.inbox.post(func() { b.timer = nil })
+		})
+		return
+	}
+	b.round++
+	b.active, b.waiting, b.index, b.began = b.waiting, nil, 0, now
+	l.node.ReadIndex(binary.BigEndian.AppendUint64(nil, b.round))
+	l.ready()
+	if b.index > 0 {
+		l.serveBarriers()
+	}
+}

@@ -1,0 +1,77 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+
+	"chronik/internal/wal"
+)
+
+// The metadata WAL's files are small: the image is, and so is what is written between two snapshots. Their number is not
+// bounded here, because a full log would keep the snapshot from being written that makes room.
+const (
+	walFileSize = 8 << 20
+	walFilesMax = 1 << 20
+)
+
+// walJournal is the metadata WAL.
+type walJournal struct {
+	log     *wal.Log
+	stream  *wal.Stream
+	written int64
+}
+
+// openJournal opens the metadata WAL and folds what it holds.
+func openJournal(o *Options, durable func(count int64)) (journal, *recovered, error) {
+	log, err := wal.Open(wal.Options{
+		FS:             o.FS,
+		Dir:            o.Dir,
+		FileSize:       walFileSize,
+		FilesMax:       walFilesMax,
+		ReferenceBytes: -1,
+		Clock:          o.Clock,
+		Logger:         o.Logger,
+		Fatal:          o.Fatal,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the metadata WAL: %w", err)
+	}
+	r, err := replay(log)
+	if err != nil {
+		return nil, nil, errors.Join(err, log.Close())
+	}
+	return &walJournal{log: log, stream: &wal.Stream{OnDurable: durable}}, r, nil
+}
+
+func replay(log *wal.Log) (*recovered, error) {
+	r := &recovered{}
+	if err := log.Replay(0, func(rec wal.Record) error { return r.add(rec.LSN, rec.Data) }); err != nil {
+		return nil, err
+	}
+	return r, r.check()
+}
+
+func (j *walJournal) write(payload []byte) (wal.LSN, error) {
+	j.written++
+	return j.log.Submit(&wal.Entry{Head: payload, Stream: j.stream, End: j.written})
+}
+
+func (j *walJournal) release(position wal.LSN) { j.log.Release(position) }
+
+func (j *walJournal) close() error { return j.log.Close() }
+
+// memoryJournal keeps nothing.
+type memoryJournal struct {
+	written int64
+	durable func(count int64)
+}
+
+func (j *memoryJournal) write([]byte) (wal.LSN, error) {
+	j.written++
+	j.durable(j.written)
+	return wal.LSN(j.written), nil
+}
+
+func (j *memoryJournal) release(wal.LSN) {}
+
+func (j *memoryJournal) close() error { return nil }

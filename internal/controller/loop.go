@@ -1,0 +1,140 @@
+package controller
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3"
+	raftpb "go.etcd.io/raft/v3/raftpb"
+
+	"chronik/internal/clock"
+	"chronik/internal/metadata"
+)
+
+// Raft's times: the election timeout is electionTicks ticks, to twice that.
+const (
+	tickInterval   = 100 * time.Millisecond
+	electionTicks  = 10
+	heartbeatTicks = 2
+)
+
+// loop owns the Raft node and all that depends on it. Only its goroutine touches the fields; others post to the inbox.
+type loop struct {
+	o       *Options
+	bus     *metadata.Bus
+	inbox   *inbox
+	journal journal
+	storage *storage
+	node    *raft.RawNode
+	lead    func(raftID uint64) // tells the outside who leads
+	tick    clock.Timer
+
+	image     *metadata.Image // all that is applied
+	imageTerm uint64          // the Raft term of the last applied entry
+	confState *raftpb.ConfState
+	hardState *raftpb.HardState // the newest, written or not
+	lastIndex uint64            // of the last entry handed to the journal
+	known     uint64            // the leader's Raft ID as told to the outside
+	leading   uint64            // the term in which this node leads; 0 if it does not
+	err       error             // set once the journal or the log cannot be used
+
+	writes    []write // handed to the journal, oldest first
+	written   int64   // how many payloads were
+	appending int     // Raft appends among writes
+
+	commands commands
+	barrier  barrier
+	snapshot snapshotting
+}
+
+// write is something to do once a number of payloads are durable.
+type write struct {
+	upTo int64
+	done func()
+}
+
+// run is the loop. It ends when the inbox is closed.
+func (l *loop) run() {
+	l.armTick()
+	l.step()
+	var events []func()
+	for {
+		var open bool
+		if events, open = l.inbox.take(events); !open {
+			break
+		}
+		for i, event := range events {
+			events[i] = nil
+			event()
+		}
+		l.step()
+	}
+	l.tick.Stop()
+	l.barrier.stop()
+	l.snapshot.stop()
+	l.commands.refuse(errClosing)
+}
+
+// step brings Raft, the waiting commands and the barriers to rest.
+func (l *loop) step() {
+	if l.err != nil {
+		l.commands.refuse(errFailed(l.err))
+		return
+	}
+	l.ready()
+	if l.decide() {
+		l.ready()
+	}
+	l.serveBarriers()
+	l.considerSnapshot()
+}
+
+func (l *loop) armTick() {
+	l.tick = l.o.Clock.AfterFunc(tickInterval, func() {
+		l.inbox.post(func() {
+			l.node.Tick()
+			l.armTick()
+		})
+	})
+}
+
+// fail ends the node's part: nothing that is under way is known to have happened.
+func (l *loop) fail(err error) {
+	if l.err != nil {
+		return
+	}
+	l.err = err
+	l.o.Logger.Error("the metadata of this node cannot be kept any more; the process must stop", "dir", l.o.Dir, "error", err)
+	l.loseProposals()
+	l.o.Fatal(err)
+}
+
+// write hands a payload to the journal; done runs in the loop once it is durable.
+func (l *loop) write(payload []byte, done func()) position {
+	at, err := l.journal.write(payload)
+	if err != nil {
+		l.fail(err)
+		return position{}
+	}
+	l.written++
+	l.writes = append(l.writes, write{upTo: l.written, done: done})
+	return position{at: at, size: int64(len(payload))}
+}
+
+// after runs done once all that was written so far is durable; at once if it is.
+func (l *loop) after(done func()) {
+	if len(l.writes) == 0 {
+		done()
+		return
+	}
+	l.writes = append(l.writes, write{upTo: l.written, done: done})
+}
+
+// durable is the journal's report that so many payloads are durable.
+func (l *loop) durable(count int64) {
+	for len(l.writes) > 0 && l.writes[0].upTo <= count && l.err == nil {
+		done := l.writes[0].done
+		l.writes[0] = write{}
+		l.writes = l.writes[1:]
+		done()
+	}
+}

@@ -87,11 +87,13 @@ func (w *walker) run(ops []op) bool {
 		case opSkip:
 			ok = w.skip(o.size)
 		case opString:
-			ok = w.text(false)
+			ok = w.text(o.size, false)
 		case opNullableString:
-			ok = w.text(true)
+			ok = w.text(o.size, true)
 		case opBytes:
-			ok = w.bytes()
+			ok = w.bytes(false)
+		case opNullableBytes:
+			ok = w.bytes(true)
 		case opArray:
 			ok = w.array(o)
 		case opOptional:
@@ -167,7 +169,7 @@ func (w *walker) uvarint() (int64, bool) {
 	return 0, w.refuse("a length takes more than 32 bits")
 }
 
-func (w *walker) text(nullable bool) bool {
+func (w *walker) text(pointer int64, nullable bool) bool {
 	n, ok := w.length(2)
 	if !ok {
 		return false
@@ -179,17 +181,16 @@ func (w *walker) text(nullable bool) bool {
 		return w.refuse("a string is longer than what is left")
 	}
 	w.pos += int(n)
-	cost := n + 8 // size classes round up
-	if nullable {
-		cost += 16
-	}
-	return w.charge(cost)
+	return w.charge(n + pointer + 8) // size classes round up
 }
 
-func (w *walker) bytes() bool {
+func (w *walker) bytes(nullable bool) bool {
 	n, ok := w.length(4)
-	if !ok || n < 0 {
-		return ok
+	if !ok {
+		return false
+	}
+	if n < 0 {
+		return nullable || w.refuse("null where bytes must be")
 	}
 	if n > w.left() {
 		return w.refuse("bytes are longer than what is left")

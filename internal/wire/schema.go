@@ -19,20 +19,21 @@ type schema struct {
 type fieldKind uint8
 
 const (
-	fixedField    fieldKind = iota // size bytes
-	stringField                    // not null
-	nullableField                  // string or null
-	bytesField                     // bytes or null
-	structsField                   // array of structures, or null
-	valuesField                    // array of primitives, or null
-	optionalField                  // a structure or null
-	inlineField                    // a structure
-	tagField                       // a known tagged field
+	fixedField         fieldKind = iota // size bytes
+	stringField                         // not null
+	nullableField                       // string or null
+	bytesField                          // not null
+	nullableBytesField                  // bytes or null
+	structsField                        // array of structures, or null
+	valuesField                         // array of primitives, or null
+	optionalField                       // a structure or null
+	inlineField                         // a structure
+	tagField                            // a known tagged field
 )
 
 type field struct {
 	kind       fieldKind
-	size       int64 // fixedField: bytes on the wire; arrays and optionals: bytes of one decoded element
+	size       int64 // fixedField: bytes on the wire; arrays, optionals: bytes of one decoded element; strings: of a pointer to one
 	since, til int16
 	tag        uint32
 	fields     []field
@@ -53,6 +54,7 @@ const (
 	opString
 	opNullableString
 	opBytes
+	opNullableBytes
 	opArray
 	opOptional
 	opTags
@@ -61,7 +63,7 @@ const (
 // op is one step of a program.
 type op struct {
 	kind opKind
-	size int64 // opSkip: bytes on the wire; opArray, opOptional: bytes of one decoded element
+	size int64 // as in field
 	body []op
 	wire int64 // opArray: the fewest bytes that one element takes on the wire
 	flat bool  // opArray: elements are exactly wire bytes, nothing inside them can lie
@@ -126,12 +128,15 @@ func appendField(ops []op, f field, version int16, p *program) []op {
 		}
 		return append(ops, op{kind: opSkip, size: f.size})
 	case stringField:
-		return append(ops, op{kind: opString})
+		return append(ops, op{kind: opString, size: f.size})
 	case nullableField:
-		return append(ops, op{kind: opNullableString})
+		return append(ops, op{kind: opNullableString, size: f.size})
 	case bytesField:
 		p.holdsBytes = true
 		return append(ops, op{kind: opBytes})
+	case nullableBytesField:
+		p.holdsBytes = true
+		return append(ops, op{kind: opNullableBytes})
 	case structsField, valuesField:
 		a := op{kind: opArray, size: f.size}
 		if f.kind == structsField {
@@ -160,7 +165,7 @@ func fewestBytes(ops []op, compact bool) int64 {
 			n += o.size
 		case opString, opNullableString:
 			n += lengthBytes(compact, 2)
-		case opBytes, opArray:
+		case opBytes, opNullableBytes, opArray:
 			n += lengthBytes(compact, 4)
 		case opOptional, opTags:
 			n++

@@ -9,15 +9,17 @@ import (
 
 // Words of the table. The type parameter of an array is what kmsg makes of one element.
 var (
-	boolean = fixed(1)
-	i8      = fixed(1)
-	i16     = fixed(2)
-	i32     = fixed(4)
-	i64     = fixed(8)
-	uuid    = fixed(16)
-	str     = field{kind: stringField, til: math.MaxInt16}
-	nullStr = field{kind: nullableField, til: math.MaxInt16}
-	blob    = field{kind: bytesField, til: math.MaxInt16}
+	boolean  = fixed(1)
+	i8       = fixed(1)
+	i16      = fixed(2)
+	i32      = fixed(4)
+	i64      = fixed(8)
+	uuid     = fixed(16)
+	str      = field{kind: stringField, til: math.MaxInt16}
+	strPtr   = field{kind: stringField, size: stringSize, til: math.MaxInt16} // kmsg keeps a *string, null in other versions
+	nullStr  = field{kind: nullableField, size: stringSize, til: math.MaxInt16}
+	blob     = field{kind: bytesField, til: math.MaxInt16}
+	nullBlob = field{kind: nullableBytesField, til: math.MaxInt16}
 )
 
 func structs[T any](fields ...field) field { return composite[T](structsField, fields) }
@@ -41,7 +43,10 @@ func tagged(tag uint32, f ...field) field {
 	return field{kind: tagField, tag: tag, fields: f, til: math.MaxInt16}
 }
 
-const never = math.MaxInt16
+const (
+	never      = math.MaxInt16
+	stringSize = int64(unsafe.Sizeof(""))
+)
 
 // schemas is what the guard can walk, one entry per API key: key, name, the versions that kmsg decodes, the first
 // flexible version, the fields. A test walks what kmsg encodes for every key and version to the last byte.
@@ -51,7 +56,7 @@ var schemas = []schema{
 	{key: 0, name: "Produce", max: 13, flexible: 9, fields: []field{
 		nullStr.from(3), i16, i32,
 		structs[kmsg.ProduceRequestTopic](str.to(12), uuid.from(13),
-			structs[kmsg.ProduceRequestTopicPartition](i32, blob)),
+			structs[kmsg.ProduceRequestTopicPartition](i32, nullBlob)),
 	}},
 	{key: 1, name: "Fetch", max: 18, flexible: 12, fields: []field{
 		i32.to(14), i32, i32, i32.from(3), i8.from(4), i32.from(7), i32.from(7),
@@ -69,7 +74,7 @@ var schemas = []schema{
 		i32.from(10),
 	}},
 	{key: 3, name: "Metadata", max: 13, flexible: 9, fields: []field{
-		structs[kmsg.MetadataRequestTopic](uuid.from(10), str.to(9), nullStr.from(10)),
+		structs[kmsg.MetadataRequestTopic](uuid.from(10), strPtr.to(9), nullStr.from(10)),
 		boolean.from(4), boolean.from(8).to(10), boolean.from(8),
 	}},
 	{key: 8, name: "OffsetCommit", max: 10, flexible: 8, fields: []field{

@@ -1,0 +1,172 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/api"
+	"chronik/internal/wire"
+)
+
+const (
+	produceKey     = 0
+	apiVersionsKey = 18
+	// minProduceVersion is the oldest Produce that is served. Older ones are advertised for the sake of old librdkafka,
+	// which drops compression otherwise (KAFKA-18659), and answered with UNSUPPORTED_VERSION.
+	minProduceVersion = 3
+)
+
+// readLoop takes requests off the socket and gives each its order, until the connection ends or a request makes no
+// sense: then nothing that follows can be trusted to be a request.
+func (c *connection) readLoop() {
+	for !c.draining.Load() {
+		c.limitFrames()
+		if err := c.reader.Next(&c.frame, c.ctx.Done()); err != nil {
+			c.readEnded(err)
+			return
+		}
+		c.read.Add(1)
+		if c.broken.Load() { // the last answer is sent; what the client still says is not heard
+			c.frame.Release()
+			continue
+		}
+		if err := c.accept(); err != nil {
+			c.frame.Release()
+			c.done.Add(1)
+			c.server.counters.refused.Add(1)
+			c.log(slog.LevelWarn, "connection closed: a request was refused", err)
+			return
+		}
+	}
+}
+
+func (c *connection) limitFrames() {
+	if c.server.opts.RequireAuthentication {
+		limit := c.server.opts.Limits.RequestBytes
+		if c.api.Principal == "" {
+			limit = c.server.opts.Limits.PreAuthRequestBytes
+		}
+		c.reader.SetLimit(limit)
+	}
+}
+
+// accept checks a frame from the outside in, decodes it and dispatches it. The frame is the request's afterwards.
+func (c *connection) accept() error {
+	h, err := wire.ParseHeader(c.frame.Bytes)
+	if err != nil {
+		return err
+	}
+	minVersion, maxVersion, known := c.server.opts.Handlers.Lookup(h.Key)
+	if h.Key == produceKey {
+		minVersion = max(minVersion, minProduceVersion)
+	}
+	if !known || h.Version < minVersion || h.Version > maxVersion {
+		return c.acceptUnsupported(&h, known, minVersion, maxVersion)
+	}
+	cost, err := wire.Check(h.Key, h.Version, h.Body, c.server.opts.Limits.Guard)
+	if err != nil {
+		return err
+	}
+	it := c.server.newInflight(h.Key)
+	if err := c.decode(it, &h, cost); err != nil {
+		return err
+	}
+	it.reply = c.server.opts.Handlers.Dispatch(c.ctx, &it.request)
+	c.queue <- it
+	return nil
+}
+
+// decode makes the request of a frame that has passed the guard.
+func (c *connection) decode(it *inflight, h *wire.Header, cost wire.Cost) error {
+	it.began = c.server.opts.Clock.Now()
+	it.key, it.version, it.correlationID = h.Key, h.Version, h.CorrelationID
+	if cost.Decoded > 0 {
+		if err := c.server.decoded.Acquire(cost.Decoded, c.ctx.Done()); err != nil {
+			return err
+		}
+		it.decoded = cost.Decoded
+	}
+	body := it.request.Body
+	body.SetVersion(h.Version)
+	if err := body.ReadFrom(h.Body); err != nil {
+		c.server.decoded.Release(it.decoded)
+		return err
+	}
+	it.request.Key, it.request.Version = h.Key, h.Version
+	it.request.ClientID, it.request.Conn = c.intern(h.ClientID), &c.api
+	if cost.HoldsFrame {
+		it.frame = c.frame
+		c.frame = wire.Frame{}
+	} else {
+		c.frame.Release()
+	}
+	return nil
+}
+
+// intern keeps the string of the last client ID: a connection rarely has a second one.
+func (c *connection) intern(id []byte) string {
+	if c.clientID != string(id) {
+		c.clientID = string(id)
+	}
+	return c.clientID
+}
+
+// readEnded decides what the end of the requests means for those that are not answered yet.
+func (c *connection) readEnded(err error) {
+	var size *wire.FrameSizeError
+	switch {
+	case c.draining.Load():
+		return // they are answered
+	case errors.As(err, &size):
+		c.server.counters.refused.Add(1)
+		c.log(slog.LevelWarn, "connection closed: a request was refused", err)
+		return
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, wire.ErrGivenUp), c.broken.Load():
+	default:
+		c.log(slog.LevelDebug, "connection lost", err)
+	}
+	c.abort() // the client is gone: nobody waits for them
+}
+
+func (c *connection) log(level slog.Level, message string, err error) {
+	c.server.opts.Logger.Log(c.ctx, level, message, "remote", c.api.Remote, "listener", c.api.Listener,
+		"client", c.clientID, "error", err)
+}
+
+// newInflight is room for a request. For Produce it is used again: between the answer and the next request nobody
+// holds it, see Handlers.
+func (s *Server) newInflight(key int16) *inflight {
+	if key != produceKey {
+		return &inflight{request: api.Request{Body: kmsg.RequestForKey(key)}}
+	}
+	it, _ := s.produces.Get().(*inflight)
+	if it == nil {
+		it = &inflight{}
+	}
+	it.request.Body = &it.produce
+	return it
+}
+
+// recycle gives back what a request held once its answer is encoded.
+func (s *Server) recycle(it *inflight) {
+	it.frame.Release()
+	if it.decoded > 0 {
+		s.decoded.Release(it.decoded)
+	}
+	if it.request.Body != kmsg.Request(&it.produce) {
+		return
+	}
+	topics := it.produce.Topics
+	if cap(topics) > maxRecycledTopics {
+		return
+	}
+	clear(topics[:cap(topics)]) // they point into the frame
+	*it = inflight{produce: kmsg.ProduceRequest{Topics: topics[:0]}}
+	s.produces.Put(it)
+}
+
+const maxRecycledTopics = 64

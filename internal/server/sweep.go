@@ -1,0 +1,133 @@
+package server
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// sweepInterval is how often the connections are looked at.
+const sweepInterval = time.Second
+
+// How a half-sent request is judged while others wait for the memory that it holds: it gets frameGrace, then it must
+// come at a pace that ends it within frameEnd. A client that takes its answers too slowly while too much memory lies in
+// answers gets answerGrace.
+const (
+	frameGrace  = 2 * time.Second
+	frameEnd    = 10 * time.Second
+	answerGrace = 2 * time.Second
+)
+
+// sweepState is what the sweeper remembers of a connection. It belongs to its goroutine.
+type sweepState struct {
+	activity    int64 // bytes in and out, and requests over, at the last change
+	activeAt    time.Time
+	written     int64
+	writtenAt   time.Time // when written changed last, or a write began
+	request     int64     // the number of the half-sent request
+	requestAt   time.Time
+	requestBase int64 // bytes of it that had arrived by then
+}
+
+// sweep is one goroutine for all connections: it closes those that are idle, that do not take their answers, or that
+// hold memory which others wait for. Deadlines on every read and write would cost each request a timer.
+func (s *Server) sweep() {
+	defer s.goroutines.Done()
+	ticker := s.opts.Clock.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	reloadAt := s.opts.Clock.Now()
+	for {
+		select {
+		case <-ticker.C():
+		case <-s.ctx.Done():
+			return
+		}
+		now := s.opts.Clock.Now()
+		if s.tls != nil && now.Sub(reloadAt) >= s.opts.TLS.interval() {
+			reloadAt = now
+			s.tls.reload(s.opts.Logger)
+		}
+		framesWanted := s.frames.Waiting()
+		answersOver := s.responses.Used() > s.opts.Limits.ResponsesInFlightBytes
+		for _, c := range s.open() {
+			s.sweepOne(c, now, framesWanted, answersOver)
+		}
+	}
+}
+
+func (o *TLSOptions) interval() time.Duration {
+	if o.PollInterval > 0 {
+		return o.PollInterval
+	}
+	return 10 * time.Second
+}
+
+func (s *Server) sweepOne(c *connection, now time.Time, framesWanted, answersOver bool) {
+	why, counter := "", &s.counters.stalled
+	switch {
+	case c.answerStalled(now, answersOver):
+		why = "the client does not take its answers"
+	case c.frameStalled(now) && framesWanted:
+		why = "the client sends a request too slowly while others wait for memory"
+	case c.idle(now):
+		why, counter = "idle", &s.counters.idle
+	default:
+		return
+	}
+	counter.Add(1)
+	level := slog.LevelInfo
+	if counter == &s.counters.idle {
+		level = slog.LevelDebug
+	}
+	s.opts.Logger.Log(s.ctx, level, "connection closed: "+why, "remote", c.api.Remote, "listener", c.api.Listener)
+	c.abort()
+}
+
+func (c *connection) idle(now time.Time) bool {
+	st := &c.sweep
+	done := c.done.Load()
+	activity := c.reader.BytesRead() + c.written.Load() + done
+	if activity != st.activity || st.activeAt.IsZero() || done != c.read.Load() {
+		st.activity, st.activeAt = activity, now
+		return false
+	}
+	return now.Sub(st.activeAt) >= c.server.opts.Limits.Idle
+}
+
+func (c *connection) answerStalled(now time.Time, over bool) bool {
+	st := &c.sweep
+	written := c.written.Load()
+	if !c.writing.Load() || written != st.written || st.writtenAt.IsZero() {
+		st.written, st.writtenAt = written, now
+		return false
+	}
+	stalled := now.Sub(st.writtenAt)
+	return stalled >= c.server.opts.Limits.WriteStall || over && stalled >= answerGrace && c.copied.Load() > 0
+}
+
+func (c *connection) frameStalled(now time.Time) bool {
+	st := &c.sweep
+	promised, arrived := c.reader.Partial()
+	request := c.read.Load() + 1
+	if promised == 0 {
+		st.request = 0
+		return false
+	}
+	if request != st.request {
+		st.request, st.requestAt, st.requestBase = request, now, arrived
+		return false
+	}
+	elapsed := now.Sub(st.requestAt)
+	pace := float64(arrived-st.requestBase) / elapsed.Seconds()
+	return elapsed >= frameGrace && pace*frameEnd.Seconds() < float64(promised-arrived)
+}
+
+// counters are the server's, without locks.
+type counters struct {
+	accepted, refusedConnections atomic.Int64
+	idle, stalled                atomic.Int64
+	refused, tlsFailures         atomic.Int64
+	sendfile                     atomic.Int64
+	closedIn, closedOut          atomic.Int64 // bytes of the connections that are gone
+	apis                         [maxKeys]apiCounters
+}

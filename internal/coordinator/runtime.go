@@ -41,8 +41,9 @@ type Runtime[M Machine] struct {
 
 	mu struct {
 		sync.RWMutex
-		shards map[int32]*shard[M]
-		closed bool
+		shards  map[int32]*shard[M]
+		elected chan struct{} // closed and replaced at each election
+		closed  bool
 	}
 }
 
@@ -60,6 +61,7 @@ func New[M Machine](opts Options[M]) *Runtime[M] {
 	r := &Runtime[M]{opts: opts}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.mu.shards = make(map[int32]*shard[M])
+	r.mu.elected = make(chan struct{})
 	return r
 }
 
@@ -73,6 +75,8 @@ func (r *Runtime[M]) Elect(partition int32, epoch kafka.LeaderEpoch) {
 	}
 	s := newShard(r, partition, epoch)
 	r.mu.shards[partition] = s
+	close(r.mu.elected)
+	r.mu.elected = make(chan struct{})
 	r.wg.Add(1)
 	r.mu.Unlock()
 	var after <-chan struct{}
@@ -100,6 +104,29 @@ func (r *Runtime[M]) Resign(partition int32, epoch kafka.LeaderEpoch) {
 	delete(r.mu.shards, partition)
 	r.mu.Unlock()
 	s.stop()
+}
+
+// WaitServing returns once the shard of the partition serves, or ctx ends.
+func (r *Runtime[M]) WaitServing(ctx context.Context, partition int32) {
+	for {
+		r.mu.RLock()
+		s, changed := r.mu.shards[partition], (<-chan struct{})(r.mu.elected)
+		r.mu.RUnlock()
+		if s != nil {
+			s.mu.Lock()
+			serves := s.mu.state == serving
+			changed = s.mu.changed
+			s.mu.Unlock()
+			if serves {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Led are the partitions that this node leads, sorted; some may still load.

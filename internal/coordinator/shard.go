@@ -23,6 +23,7 @@ type shard[M Machine] struct {
 	mu struct {
 		sync.Mutex
 		state   shardState
+		changed chan struct{} // closed and replaced when state changes
 		queue   []operation[M]
 		pending int // operations taken from the queue whose answers have not left
 	}
@@ -70,7 +71,14 @@ func newShard[M Machine](r *Runtime[M], partition int32, epoch kafka.LeaderEpoch
 		builder: record.NewBuilder(),
 	}
 	s.ctx, s.cancel = context.WithCancel(r.ctx)
+	s.mu.changed = make(chan struct{})
 	return s
+}
+
+func (s *shard[M]) becomeLocked(state shardState) {
+	s.mu.state = state
+	close(s.mu.changed)
+	s.mu.changed = make(chan struct{})
 }
 
 func (s *shard[M]) signal() {
@@ -133,7 +141,7 @@ func (s *shard[M]) run() {
 		backoff = min(2*backoff, backoffMax)
 	}
 	s.mu.Lock()
-	s.mu.state = stopped
+	s.becomeLocked(stopped)
 	s.mu.Unlock()
 	for _, op := range s.takeQueue() {
 		op.fail(s.resigned())
@@ -158,7 +166,7 @@ func (s *shard[M]) unload(m M, err error) {
 	}
 	err = ResponseError(err)
 	s.mu.Lock()
-	s.mu.state = next
+	s.becomeLocked(next)
 	queue := s.mu.queue
 	s.mu.queue, s.mu.pending = nil, 0
 	s.mu.Unlock()

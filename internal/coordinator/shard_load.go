@@ -45,7 +45,7 @@ func (s *shard[M]) load() (m M, err error) {
 	s.end, s.timers = offsets.End, NewTimers()
 	s.perform(m, operation[M]{run: func(m M, tx *Tx) { m.Loaded(tx) }})
 	s.mu.Lock()
-	s.mu.state = serving
+	s.becomeLocked(serving)
 	s.mu.Unlock()
 	return m, nil
 }

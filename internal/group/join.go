@@ -45,11 +45,7 @@ func joinError(memberID string, err *kafka.Error) *kmsg.JoinGroupResponse {
 func (m *Machine) Join(tx *coordinator.Tx, r *JoinRequest, p *JoinPromise) {
 	limits := m.limits()
 	session := time.Duration(r.SessionTimeoutMillis) * time.Millisecond
-	switch {
-	case r.Group == "":
-		coordinator.Answer(tx, p, joinError(r.MemberID, kafka.ErrInvalidGroupID))
-		return
-	case session < limits.MinSessionTimeout || session > limits.MaxSessionTimeout:
+	if session < limits.MinSessionTimeout || session > limits.MaxSessionTimeout {
 		coordinator.Answer(tx, p, joinError(r.MemberID, kafka.ErrInvalidSessionTimeout))
 		return
 	}

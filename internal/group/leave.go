@@ -9,9 +9,6 @@ import (
 
 // Heartbeat keeps a member's session alive. REBALANCE_IN_PROGRESS tells it to join again.
 func (m *Machine) Heartbeat(tx *coordinator.Tx, r *kmsg.HeartbeatRequest) error {
-	if r.Group == "" {
-		return kafka.ErrInvalidGroupID
-	}
 	g := m.groups[r.Group]
 	if g == nil {
 		return kafka.ErrUnknownMemberID.With("there is no group %s", r.Group)
@@ -31,9 +28,6 @@ func (m *Machine) Heartbeat(tx *coordinator.Tx, r *kmsg.HeartbeatRequest) error 
 
 // Leave takes members out of a group, each by its ID, or by its group.instance.id alone (an administrator's way).
 func (m *Machine) Leave(tx *coordinator.Tx, r *kmsg.LeaveGroupRequest) ([]kmsg.LeaveGroupResponseMember, error) {
-	if r.Group == "" {
-		return nil, kafka.ErrInvalidGroupID
-	}
 	g := m.groups[r.Group]
 	leaving := r.Members
 	if r.Version < 3 {

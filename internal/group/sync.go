@@ -55,8 +55,6 @@ func (m *Machine) Sync(tx *coordinator.Tx, r *SyncRequest, p *SyncPromise) {
 
 func (g *classic) validateSync(r *SyncRequest) *kafka.Error {
 	switch {
-	case r.Group == "":
-		return kafka.ErrInvalidGroupID
 	case r.Version >= 5 && (r.ProtocolType == nil || r.Protocol == nil):
 		return kafka.ErrInconsistentGroupProtocol // mandatory from version 5 on (KIP-559)
 	case g == nil || g.state == Empty:

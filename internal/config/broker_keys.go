@@ -115,7 +115,7 @@ var serverKeys = []Key{
 		"The shortest session timeout that a consumer group's member may ask for, in milliseconds."),
 	duration("group.max.session.timeout.ms", Int, 1_800_000, 1, func(c *Config) *time.Duration { return &c.GroupMaxSessionTimeout },
 		"The longest session timeout that a consumer group's member may ask for, in milliseconds."),
-	duration("group.initial.rebalance.delay.ms", Int, 3_000, 0, func(c *Config) *time.Duration { return &c.GroupInitialRebalanceWait },
+	duration("group.initial.rebalance.delay.ms", Int, 100, 0, func(c *Config) *time.Duration { return &c.GroupInitialRebalanceWait },
 		"How long an empty group waits for more members before its first rebalance, in milliseconds."),
 	number("group.max.size", Int, math.MaxInt32, 1, math.MaxInt32, func(c *Config) *int { return &c.GroupMaxSize },
 		"The number of members of a consumer group."),

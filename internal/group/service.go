@@ -309,10 +309,9 @@ func (s *Service) Coordinator(ctx context.Context, group string) (kafka.BrokerID
 	return leader, nil
 }
 
-// createTopic makes __consumer_offsets as Kafka does.
-func (s *Service) createTopic(ctx context.Context) error {
-	c := s.o.Config.Load()
-	cmd := metadata.CreateTopic{
+// OffsetsTopic is the command that makes __consumer_offsets as Kafka does.
+func OffsetsTopic(c *config.Config, reason string) metadata.CreateTopic {
+	return metadata.CreateTopic{
 		Name: kafka.OffsetsTopic, ID: kafka.NewTopicID(), Internal: true,
 		Partitions: c.OffsetsTopicPartitions, ReplicationFactor: c.OffsetsTopicReplicationFactor,
 		Config: map[string]string{
@@ -320,8 +319,12 @@ func (s *Service) createTopic(ctx context.Context) error {
 			"compression.type": "producer",
 			"segment.bytes":    fmt.Sprint(c.OffsetsTopicSegmentBytes),
 		},
-		Reason: "first use of a group coordinator",
+		Reason: reason,
 	}
+}
+
+func (s *Service) createTopic(ctx context.Context) error {
+	cmd := OffsetsTopic(s.o.Config.Load(), "first use of a group coordinator")
 	for _, r := range s.o.Store.CreateTopics(ctx, []metadata.CreateTopic{cmd}, false) {
 		if r.Err != nil && kafka.CodeOf(r.Err) != kafka.ErrTopicAlreadyExists.Code {
 			s.o.Logger.Warn("the topic of groups and offsets could not be created", "topic", kafka.OffsetsTopic, "error", r.Err)

@@ -169,7 +169,7 @@ func (c *connection) hangUp() {
 }
 
 const (
-	lingerTime  = 250 * time.Millisecond
+	lingerTime  = 100 * time.Millisecond
 	lingerBytes = 1 << 20
 )
 

@@ -57,7 +57,7 @@ func (c *connection) limitFrames() {
 // accept checks a frame from the outside in, decodes it and dispatches it. The frame is the request's afterwards.
 func (c *connection) accept() error {
 	h, err := wire.ParseHeader(c.frame.Bytes)
-	if err != nil {
+	if err != nil && len(c.frame.Bytes) < wire.MinHeader {
 		return err
 	}
 	minVersion, maxVersion, known := c.server.opts.Handlers.Lookup(h.Key)
@@ -65,7 +65,10 @@ func (c *connection) accept() error {
 		minVersion = max(minVersion, minProduceVersion)
 	}
 	if !known || h.Version < minVersion || h.Version > maxVersion {
-		return c.acceptUnsupported(&h, known, minVersion, maxVersion)
+		return c.acceptUnsupported(&h, known, minVersion, maxVersion) // whatever its header is like in that version
+	}
+	if err != nil {
+		return err
 	}
 	cost, err := wire.Check(h.Key, h.Version, h.Body, c.server.opts.Limits.Guard)
 	if err != nil {

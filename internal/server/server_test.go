@@ -21,10 +21,12 @@ func TestAnswersComeInTheOrderOfTheRequests(t *testing.T) {
 	for i := range gates {
 		gates[i] = make(chan struct{})
 	}
-	var order []string
+	order := make(chan string, n)
+	i := -1
 	s := start(t, func(_ context.Context, r *api.Request) api.Reply {
-		order = append(order, r.Body.(*kmsg.HeartbeatRequest).Group) // one read loop: no lock
-		i := len(order) - 1
+		order <- r.Body.(*kmsg.HeartbeatRequest).Group
+		i++ // one read loop: no lock
+		i := i
 		return func(context.Context) api.Response {
 			<-gates[i]
 			return api.Response{Message: r.Body.ResponseKind()}
@@ -46,8 +48,8 @@ func TestAnswersComeInTheOrderOfTheRequests(t *testing.T) {
 			t.Fatalf("answer %d came in place of %d", id, 100+i)
 		}
 	}
-	for i, group := range order {
-		if group != fmt.Sprint(i) {
+	for i := range n {
+		if group := <-order; group != fmt.Sprint(i) {
 			t.Fatalf("request %s was dispatched in place %d", group, i)
 		}
 	}
@@ -187,21 +189,21 @@ func TestRequestsKeepTheirBytesUntilAnswered(t *testing.T) {
 }
 
 func TestHandlersSeeTheConnection(t *testing.T) {
-	var got api.Conn
-	var client string
+	seen := make(chan api.Request, 1)
 	s := start(t, func(ctx context.Context, r *api.Request) api.Reply {
-		got, client = *r.Conn, r.ClientID
+		seen <- *r
 		return empty(ctx, r)
 	}, nil)
-	c := dial(t, s)
-	c.ask(1, heartbeat("g"))
+	dial(t, s).ask(1, heartbeat("g"))
+	request := <-seen
+	got := *request.Conn
 	port := int32(s.Addrs()[0].(*net.TCPAddr).Port)
 	if got.Listener != "127.0.0.1:0" || got.Local != (api.Address{Host: "127.0.0.1", Port: port}) ||
 		got.Remote.String() != "127.0.0.1" || got.TLS || got.Principal != "User:ANONYMOUS" || got.ID == 0 {
 		t.Errorf("%+v", got)
 	}
-	if client != "test" {
-		t.Errorf("client ID %q", client)
+	if request.ClientID != "test" || request.Key != 12 || request.Version != 4 {
+		t.Errorf("%+v", request)
 	}
 }
 

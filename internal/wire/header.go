@@ -23,15 +23,19 @@ var (
 // maxHeaderTags bounds the tagged fields of a request header; Kafka has none so far.
 const maxHeaderTags = 64
 
-const apiVersionsKey = 18
+const (
+	apiVersionsKey = 18
+	// MinHeader is the part of a request header that every version has: key, version and correlation ID, in bytes.
+	MinHeader = 8
+)
 
-// ParseHeader reads a request header. Key, Version and CorrelationID are set whenever the frame has their eight bytes,
+// ParseHeader reads a request header. Key, Version and CorrelationID are set whenever the frame has their [MinHeader] bytes,
 // even if an error is returned. A key that has no schema ends after them: what follows cannot be read, and Body is nil.
 //
 // Header versions: 1, and 2 (flexible: with tagged fields). The client ID is never compact (KIP-511). Version 0, without
 // a client ID, belongs to ControlledShutdown version 0 alone, which no node of chronik serves.
 func ParseHeader(frame []byte) (Header, error) {
-	if len(frame) < 8 {
+	if len(frame) < MinHeader {
 		return Header{}, ErrShortHeader
 	}
 	h := Header{
@@ -42,7 +46,7 @@ func ParseHeader(frame []byte) (Header, error) {
 	if schemaOf(h.Key) == nil {
 		return h, nil
 	}
-	w := walker{buf: frame, pos: 8, maxTags: maxHeaderTags, maxDecoded: 1 << 20}
+	w := walker{buf: frame, pos: MinHeader, maxTags: maxHeaderTags, maxDecoded: 1 << 20}
 	n, ok := w.length(2)
 	if !ok || n > w.left() {
 		return h, ErrShortHeader

@@ -14,6 +14,9 @@ var ErrClosed = errors.New("the metadata of this node is closed")
 // DefaultRetained is how many batches a bus keeps for cursors that lag.
 const DefaultRetained = 1024
 
+// eventsRetained bounds the events of all batches that are kept.
+const eventsRetained = 100_000
+
 // Batch is the events of one committed entry, with the image after it.
 type Batch struct {
 	Image  *Image
@@ -30,6 +33,7 @@ type Bus struct {
 		sync.Mutex
 		ring     []Batch // in order of offset; only batches that have events
 		retained int
+		events   int // in the ring
 		// floor is the image that the ring's first batch follows: a cursor at or after its offset misses nothing.
 		floor   *Image
 		wake    chan struct{} // closed when the image is another; nil while nobody waits
@@ -63,8 +67,10 @@ func (b *Bus) Publish(batch Batch) {
 		panic("metadata: an image is published out of order")
 	}
 	if len(batch.Events) > 0 {
-		if len(b.mu.ring) == b.mu.retained {
+		b.mu.events += len(batch.Events)
+		for len(b.mu.ring) > 0 && (len(b.mu.ring) == b.mu.retained || b.mu.events > eventsRetained) {
 			b.mu.floor = b.mu.ring[0].Image
+			b.mu.events -= len(b.mu.ring[0].Events)
 			b.mu.ring[0] = Batch{}
 			b.mu.ring = b.mu.ring[1:] // append moves the rest to a fresh array now and then
 		}
@@ -82,7 +88,7 @@ func (b *Bus) Reset(img *Image) {
 	if img.offset < b.Image().offset {
 		panic("metadata: an image is installed out of order")
 	}
-	b.mu.ring = nil
+	b.mu.ring, b.mu.events = nil, 0
 	b.mu.floor = img
 	b.image.Store(img)
 	b.wakeLocked()

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"maps"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -61,6 +62,9 @@ type configOperation struct {
 	value *string
 }
 
+// alterAttempts is how often a change is computed anew because somebody else has changed the same resource meanwhile.
+const alterAttempts = 10
+
 // run checks the change and commits it. The answer comes once it is in force on this node.
 func (c *configChange) run(ctx context.Context, duplicate bool) error {
 	if duplicate {
@@ -71,6 +75,21 @@ func (c *configChange) run(ctx context.Context, duplicate bool) error {
 	}
 	ctx, cancel := c.h.within(ctx, alterConfigsWait)
 	defer cancel()
+	var err error
+	for range alterAttempts {
+		if err = c.commit(ctx); !errors.Is(err, kafka.ErrInvalidUpdateVersion) {
+			break
+		}
+	}
+	if err == nil && !c.validateOnly {
+		err = c.h.inForce(ctx)
+	}
+	return c.h.outcome("change of configuration of "+c.key.name, err)
+}
+
+// commit computes the change on the image of now and hands it to the controller, which refuses it with
+// INVALID_UPDATE_VERSION where the resource is another by then.
+func (c *configChange) commit(ctx context.Context) error {
 	img := c.h.Store.Image()
 	resource := metadata.Resource{Type: metadata.ResourceType(c.key.kind), Name: c.key.name}
 	current := img.Config(resource)
@@ -92,10 +111,7 @@ func (c *configChange) run(ctx context.Context, duplicate bool) error {
 		return err
 	}
 	cmd := metadata.SetConfig{Resource: resource, Values: difference(current, next), Base: img.Offset(), Reason: c.reason}
-	if err := c.h.Store.SetConfig(ctx, cmd, c.validateOnly); err != nil || c.validateOnly {
-		return c.h.outcome("change of configuration of "+c.key.name, err)
-	}
-	return c.h.outcome("change of configuration of "+c.key.name, c.h.inForce(ctx))
+	return c.h.Store.SetConfig(ctx, cmd, c.validateOnly)
 }
 
 // checkForm is for what is wrong whatever the resource.

@@ -2,12 +2,12 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/config"
+	"chronik/internal/group"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
 )
@@ -105,9 +105,8 @@ func (h *Handlers) createTopicCommand(img *metadata.Image, cfg *config.Config, r
 		return cmd, kafka.ErrInvalidConfig.With("topic %s: %v", t.Topic, err)
 	}
 	if cmd.Internal && t.Topic == kafka.OffsetsTopic {
-		given := maps.Clone(cmd.Config)
-		h.offsetsTopic(&cmd)
-		cmd.Partitions, cmd.ReplicationFactor = t.NumPartitions, t.ReplicationFactor
+		given := cmd.Config
+		cmd.Config = group.OffsetsTopic(cfg, "").Config
 		maps.Copy(cmd.Config, given)
 	}
 	if len(t.ReplicaAssignment) == 0 {
@@ -155,19 +154,6 @@ func roomFor(img *metadata.Image, cfg *config.Config, partitions int64) error {
 		return kafka.ErrInvalidPartitions.With("%d more partitions on top of %d are over partitions.max=%d", partitions, have, cfg.PartitionsMax)
 	}
 	return nil
-}
-
-// offsetsTopic gives __consumer_offsets the shape that the configuration asks for.
-func (h *Handlers) offsetsTopic(cmd *metadata.CreateTopic) {
-	cfg := h.Config.Load()
-	cmd.Internal = true
-	cmd.Partitions = cfg.OffsetsTopicPartitions
-	cmd.ReplicationFactor = cfg.OffsetsTopicReplicationFactor
-	cmd.Config = map[string]string{
-		"cleanup.policy":   "compact",
-		"compression.type": "producer",
-		"segment.bytes":    fmt.Sprint(cfg.OffsetsTopicSegmentBytes),
-	}
 }
 
 func (h *Handlers) fillCreated(rt *kmsg.CreateTopicsResponseTopic, topic *metadata.Topic) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"chronik/internal/group"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
 )
@@ -178,7 +179,7 @@ func (h *Handlers) autoCreate(ctx context.Context, r *Request, names []string) {
 		cmd := metadata.CreateTopic{Name: name, ID: kafka.NewTopicID(), Partitions: -1, ReplicationFactor: -1,
 			Internal: kafka.IsInternalTopic(name), Reason: reason(r, "auto-creation by Metadata")}
 		if name == kafka.OffsetsTopic {
-			h.offsetsTopic(&cmd)
+			cmd = group.OffsetsTopic(cfg, cmd.Reason)
 		}
 		if roomFor(img, cfg, max(int64(cmd.Partitions), int64(cfg.NumPartitions))*int64(len(commands)+1)) != nil {
 			break

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"chronik/internal/kafka"
+	"chronik/internal/record"
 	"chronik/internal/replica"
 )
 
@@ -15,7 +16,7 @@ type replicaLog struct {
 
 func (l replicaLog) Append(batches []byte) (kafka.Offset, error) {
 	done, err := l.partition.Append(replica.AppendRequest{
-		Batches: batches, Acks: replica.AcksAll, Origin: replica.FromCoordinator, LeaderEpoch: l.epoch,
+		Batches: batches, Acks: replica.AcksAll, Origin: record.FromCoordinator, LeaderEpoch: l.epoch,
 	})
 	return done.EndOffset, err
 }

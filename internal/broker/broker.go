@@ -1,0 +1,325 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"chronik/internal/admin"
+	"chronik/internal/api"
+	"chronik/internal/clock"
+	"chronik/internal/config"
+	"chronik/internal/controller"
+	"chronik/internal/group"
+	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+	"chronik/internal/record"
+	"chronik/internal/replica"
+	"chronik/internal/server"
+	"chronik/internal/store"
+	"chronik/internal/vfs"
+)
+
+// Deps are what a node stands on.
+type Deps struct {
+	FS      vfs.FS
+	Clock   clock.Clock
+	Logger  *slog.Logger
+	Version string
+	// Listen opens listening sockets; nil means net.Listen.
+	Listen func(network, address string) (net.Listener, error)
+	// Dial tries whether an advertised address can be reached; nil means package net's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Fatal is called once, with the error after which the node can make nothing durable any more. The process must
+	// end; nothing that is not acknowledged yet will be.
+	Fatal func(error)
+}
+
+// Broker is a node.
+type Broker struct {
+	cfg  *config.Config // as given at start
+	live *config.Live
+	deps Deps
+	log  *slog.Logger
+
+	handlers   *api.Handlers
+	server     *server.Server
+	admin      *admin.Server
+	store      *store.Store
+	controller *controller.Controller
+	replicas   *replica.Manager
+	groups     *group.Service
+
+	sharedCodecs *record.Codecs // one for the whole node: their pools are what costs
+
+	state  atomic.Pointer[string] // what the node still lacks to serve; nil when it serves
+	broken atomic.Pointer[error]  // of Fatal
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	done sync.WaitGroup // follows configuration, tries advertised addresses
+}
+
+// New is a node that does nothing yet.
+func New(cfg *config.Config, deps Deps) *Broker {
+	if deps.Listen == nil {
+		deps.Listen = net.Listen
+	}
+	if deps.Dial == nil {
+		deps.Dial = new(net.Dialer).DialContext
+	}
+	b := &Broker{cfg: cfg, live: config.NewLive(cfg), deps: deps, log: deps.Logger}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.say("it has not begun to start")
+	return b
+}
+
+func (b *Broker) say(state string) { b.state.Store(&state) }
+
+// Start opens the node; when it returns nil, the node serves. Otherwise everything is closed again.
+func (b *Broker) Start(ctx context.Context) error {
+	for _, step := range []struct {
+		state string
+		run   func(context.Context) error
+	}{
+		{"listeners are being opened", b.openListeners},
+		{"storage is being opened", b.openStorage},
+		{"metadata are being opened", b.openMetadata},
+		{"partitions are being opened", b.openPartitions},
+		{"listeners are being started", b.serve},
+	} {
+		b.say(step.state)
+		if err := step.run(ctx); err != nil {
+			b.abort()
+			return err
+		}
+	}
+	b.state.Store(nil)
+	return nil
+}
+
+// openListeners comes first: a port in use is the likeliest mistake and is told before anything is touched.
+func (b *Broker) openListeners(context.Context) (err error) {
+	b.handlers = &api.Handlers{
+		NodeID: kafka.BrokerID(b.cfg.NodeID), Static: b.cfg, Config: b.live, Clock: b.deps.Clock,
+		Logger: b.log.With("component", "api"), Version: b.deps.Version, APIs: api.Table(),
+	}
+	opts := server.Options{
+		Handlers: b.handlers, Clock: b.deps.Clock, Logger: b.log.With("component", "server"), Listen: b.deps.Listen,
+		TLS: server.TLSOptions{CertFile: b.cfg.TLSCert, KeyFile: b.cfg.TLSKey},
+		Limits: server.Limits{
+			Connections: b.cfg.MaxConnections, RequestBytes: b.cfg.RequestMaxBytes, PreAuthRequestBytes: b.cfg.UnauthenticatedMaxBytes,
+			RequestsInFlightBytes: b.cfg.RequestsInFlightMaxBytes, QueuedReplies: b.cfg.RepliesQueuedMax,
+			Idle: b.cfg.ConnectionIdleMax, Handshake: b.cfg.HandshakeMax,
+		},
+	}
+	for _, l := range b.cfg.Kafka {
+		opts.Listeners = append(opts.Listeners, l.Given)
+	}
+	if b.server, err = server.New(opts); err != nil {
+		return inUse(err, "kafka")
+	}
+	if b.cfg.HTTP == "" {
+		return nil
+	}
+	b.admin, err = admin.New(admin.Options{
+		Addr: b.cfg.HTTP, Version: b.deps.Version, Logger: b.log.With("component", "http"), Listen: b.deps.Listen,
+		Samples: b.samples, Ready: b.Ready, Healthy: b.healthy,
+	})
+	if err != nil {
+		return inUse(err, "http")
+	}
+	b.admin.Start()
+	return nil
+}
+
+func (b *Broker) openStorage(ctx context.Context) (err error) {
+	b.store, err = store.Open(ctx, store.Options{
+		FS: b.deps.FS, Dir: b.cfg.DataDir, NodeID: b.cfg.NodeID, Config: b.cfg, Clock: b.deps.Clock,
+		Logger: b.log.With("component", "store"), Codecs: b.codecs(), Fatal: b.fatal, Name: b.topicName,
+	})
+	if err != nil {
+		return b.locked(err)
+	}
+	return b.writePid()
+}
+
+func (b *Broker) openMetadata(ctx context.Context) (err error) {
+	identity := b.store.Identity()
+	b.controller, err = controller.Open(controller.Options{
+		FS: b.deps.FS, Dir: b.metadataDir(), NodeID: kafka.BrokerID(b.cfg.NodeID), Directory: identity.Directory,
+		ClusterID: identity.ClusterID,
+		Defaults: controller.Defaults{
+			Partitions: b.cfg.NumPartitions, ReplicationFactor: max(0, b.cfg.DefaultReplicationFactor),
+			SyncInterval: b.cfg.Topic.Sync == config.SyncInterval,
+		},
+		Limits: controller.Limits{Partitions: int(b.cfg.PartitionsMax)},
+		Clock:  b.deps.Clock, Logger: b.log.With("component", "controller"), Fatal: b.fatal,
+	})
+	if err != nil {
+		return err
+	}
+	b.handlers.Store = b.controller
+	if err := b.store.SetClusterID(b.controller.Image().ClusterID()); err != nil {
+		return err
+	}
+	if err := b.handlers.RefreshConfig(); err != nil {
+		return fmt.Errorf("the configuration that clients have set on this broker does not fit the one given at start: %w", err)
+	}
+	return b.register(ctx)
+}
+
+// register announces this process, which gives a new leader epoch to all that an earlier one led.
+func (b *Broker) register(ctx context.Context) error {
+	cmd := metadata.RegisterBroker{ID: kafka.BrokerID(b.cfg.NodeID), Directory: b.store.Identity().Directory, Rack: b.cfg.Rack,
+		Unclean: b.store.Unclean()}
+	_, _ = rand.Read(cmd.Incarnation[:])
+	for i, l := range b.cfg.Kafka {
+		host, port := b.cfg.Advertised(i)
+		if port == 0 {
+			port = portOf(b.server.Addrs()[i])
+		}
+		cmd.Endpoints = append(cmd.Endpoints, metadata.Endpoint{Listener: l.Name, Host: host, Port: port, TLS: l.TLS})
+	}
+	if _, err := b.controller.RegisterBroker(ctx, cmd); err != nil {
+		return fmt.Errorf("register broker %d: %w", b.cfg.NodeID, err)
+	}
+	return nil
+}
+
+func (b *Broker) openPartitions(ctx context.Context) error {
+	b.replicas = replica.NewManager(replica.Options{
+		Metadata: b.controller, Store: b.store, Broker: kafka.BrokerID(b.cfg.NodeID), Config: b.cfg, Codecs: b.codecs(),
+		Clock: b.deps.Clock, Logger: b.log.With("component", "replica"),
+	})
+	b.handlers.Replicas = b.replicas
+	b.replicas.Start()
+	if err := b.replicas.WaitApplied(ctx, b.controller.Image().Offset()); err != nil {
+		return fmt.Errorf("open partitions: %w", err)
+	}
+	b.groups = group.NewService(group.Options{
+		NodeID: kafka.BrokerID(b.cfg.NodeID), Store: b.controller, Open: group.OnReplicas(b.replicas, b.controller), Config: b.live,
+		Clock: b.deps.Clock, Logger: b.log.With("component", "group"),
+	})
+	b.handlers.Groups = b.groups
+	b.groups.Start()
+	return nil
+}
+
+func (b *Broker) serve(context.Context) error {
+	cursor := b.controller.Subscribe("configuration", b.controller.Image().Offset())
+	b.done.Go(func() { b.followConfig(cursor) })
+	b.server.Start()
+	b.done.Go(b.tryAdvertised)
+	return nil
+}
+
+// followConfig puts in force what clients set on brokers, wherever they did it.
+func (b *Broker) followConfig(cursor *metadata.Cursor) {
+	defer cursor.Close()
+	for {
+		batch, err := cursor.Next(b.ctx)
+		if err != nil {
+			return
+		}
+		for _, event := range batch.Events {
+			switch e := event.(type) {
+			case metadata.ConfigChanged:
+				if e.Resource.Type != metadata.BrokerResource {
+					continue
+				}
+			case metadata.SnapshotInstalled:
+			default:
+				continue
+			}
+			if err := b.handlers.RefreshConfig(); err != nil {
+				b.log.Error("the brokers' configuration is not in force", "error", err)
+			}
+		}
+	}
+}
+
+// Ready tells what the node still lacks to serve; nil when it serves.
+func (b *Broker) Ready() error {
+	if err := b.healthy(); err != nil {
+		return err
+	}
+	if state := b.state.Load(); state != nil {
+		return errors.New("not ready: " + *state)
+	}
+	return nil
+}
+
+func (b *Broker) healthy() error {
+	if err := b.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (b *Broker) fatal(err error) {
+	if b.broken.CompareAndSwap(nil, &err) && b.deps.Fatal != nil {
+		b.deps.Fatal(err)
+	}
+}
+
+func (b *Broker) codecs() *record.Codecs {
+	if b.sharedCodecs == nil {
+		b.sharedCodecs = new(record.Codecs)
+	}
+	return b.sharedCodecs
+}
+
+// topicName is for messages of the storage, which knows topics by ID alone.
+func (b *Broker) topicName(id [16]byte) string {
+	if c := b.controller; c != nil {
+		if topic := c.Image().TopicByID(id); topic != nil {
+			return topic.Name
+		}
+	}
+	return kafka.TopicID(id).Hex()
+}
+
+// Serves is what the first line of `chronik start` tells: the addresses that the node listens on.
+func (b *Broker) Serves() (kafkaAddrs []string, httpAddr string) {
+	for i, addr := range b.server.Addrs() {
+		scheme := ""
+		if b.cfg.Kafka[i].TLS {
+			scheme = "tls://"
+		}
+		kafkaAddrs = append(kafkaAddrs, scheme+addr.String())
+	}
+	if b.admin != nil {
+		httpAddr = b.admin.Addr().String()
+	}
+	return kafkaAddrs, httpAddr
+}
+
+// ClusterID is the cluster's; empty before Start.
+func (b *Broker) ClusterID() string {
+	if b.controller == nil {
+		return ""
+	}
+	return b.controller.Image().ClusterID()
+}
+
+func inUse(err error, key string) error {
+	if strings.Contains(err.Error(), "address already in use") {
+		return fmt.Errorf("%w: is another chronik or Kafka running? Stop it, or give another address with --%s", err, key)
+	}
+	return err
+}
+
+func portOf(addr net.Addr) int32 {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return int32(tcp.Port)
+	}
+	_, port, _ := config.SplitHostPort(addr.String())
+	return port
+}

@@ -1,0 +1,89 @@
+package broker
+
+import (
+	"strconv"
+
+	"chronik/internal/admin"
+	"chronik/internal/server"
+	"chronik/internal/wal"
+)
+
+// samples are the node's metrics at one moment. What is not open yet gives none.
+func (b *Broker) samples(add func(admin.Sample)) {
+	serving := 0.0
+	if b.Ready() == nil {
+		serving = 1
+	}
+	add(admin.Sample{Name: "chronik_serving", Help: "1 while the node serves.", Value: serving})
+	if serving == 0 {
+		return
+	}
+	b.serverSamples(add)
+	b.storeSamples(add)
+	img := b.controller.Image()
+	gauge(add, "chronik_metadata_offset", "The offset of the last metadata record applied.", int64(img.Offset()))
+	gauge(add, "chronik_topics", "Topics of the cluster.", int64(img.TopicCount()))
+	gauge(add, "chronik_partitions", "Partitions of the cluster.", int64(img.PartitionCount()))
+}
+
+func gauge(add func(admin.Sample), name, help string, value int64, labels ...string) {
+	add(admin.Sample{Name: name, Help: help, Value: float64(value), Labels: labels})
+}
+
+func counter(add func(admin.Sample), name, help string, value int64, labels ...string) {
+	add(admin.Sample{Name: name, Help: help, Kind: admin.Counter, Value: float64(value), Labels: labels})
+}
+
+func (b *Broker) serverSamples(add func(admin.Sample)) {
+	s := b.server.Stats()
+	gauge(add, "chronik_connections_open", "Open Kafka connections.", s.ConnectionsOpen)
+	counter(add, "chronik_connections_accepted_total", "Kafka connections accepted.", s.ConnectionsAccepted)
+	const closed, closedHelp = "chronik_connections_closed_total", "Kafka connections that the node closed, by why."
+	counter(add, closed, closedHelp, s.ConnectionsRefused, "reason", "limit")
+	counter(add, closed, closedHelp, s.ConnectionsIdle, "reason", "idle")
+	counter(add, closed, closedHelp, s.ConnectionsStalled, "reason", "stalled")
+	counter(add, "chronik_received_bytes_total", "Bytes received from Kafka clients.", s.BytesIn)
+	counter(add, "chronik_sent_bytes_total", "Bytes sent to Kafka clients.", s.BytesOut)
+	counter(add, "chronik_sendfile_bytes_total", "Of the bytes sent, those that sendfile carried.", s.BytesSendfile)
+	const held, heldHelp = "chronik_memory_held_bytes", "Memory held for requests and answers in flight, by what it holds."
+	gauge(add, held, heldHelp, s.RequestBytesHeld, "what", "requests")
+	gauge(add, held, heldHelp, s.DecodedBytesHeld, "what", "decoded")
+	gauge(add, held, heldHelp, s.ResponseBytesHeld, "what", "responses")
+	counter(add, "chronik_requests_refused_total", "Requests that made no sense or were over a limit.", s.Refused)
+	counter(add, "chronik_tls_handshakes_failed_total", "TLS handshakes that failed.", s.TLSFailures)
+	for _, a := range s.APIs {
+		labels := []string{"api", a.Name, "key", strconv.Itoa(int(a.Key))}
+		counter(add, "chronik_requests_total", "Kafka requests, by API.", a.Requests, labels...)
+		counter(add, "chronik_requests_unsupported_total", "Kafka requests of a version that is not served, by API.", a.Unsupported, labels...)
+		add(admin.Sample{Name: "chronik_request_seconds", Help: "Time from a request's last byte to its answer's, by API.", Kind: admin.Histogram,
+			Labels: labels, Bounds: server.LatencyBounds[:], Buckets: a.Latency[:], Sum: a.LatencySum})
+	}
+}
+
+func (b *Broker) storeSamples(add func(admin.Sample)) {
+	s := b.store.Stats()
+	gauge(add, "chronik_store_partitions", "Partitions with a replica on this node.", int64(s.Partitions))
+	gauge(add, "chronik_store_dirty_partitions", "Partitions with records that are in the write-ahead log, but not synced to their segments.", int64(s.Dirty))
+	counter(add, "chronik_store_checkpoints_total", "Checkpoints written.", s.Checkpoints)
+	gauge(add, "chronik_store_replay_bytes", "Bytes that a start after a crash would go through.", s.SinceCheckpoint)
+	counter(add, "chronik_store_space_refusals_total", "Appends refused for lack of space on the disk.", s.SpaceRefusals)
+	w := s.WAL
+	counter(add, "chronik_wal_commits_total", "Groups written to the write-ahead log, one fdatasync each.", w.Groups)
+	counter(add, "chronik_wal_records_total", "Records written to the write-ahead log.", w.Records)
+	counter(add, "chronik_wal_bytes_total", "Bytes written to the write-ahead log.", w.Bytes)
+	counter(add, "chronik_wal_reference_syncs_total", "Syncs of segments whose bytes are logged by reference.", w.ReferenceSyncs)
+	counter(add, "chronik_wal_full_waits_total", "Times that an append waited because the write-ahead log was full.", w.FullWaits)
+	counter(add, "chronik_wal_files_total", "Files of the write-ahead log begun.", w.Files)
+	add(admin.Sample{Name: "chronik_wal_sync_seconds", Help: "Time of the write-ahead log's fdatasync.", Kind: admin.Histogram,
+		Bounds: syncBounds[:], Buckets: w.SyncHistogram[:], Sum: w.SyncSeconds})
+	add(admin.Sample{Name: "chronik_wal_sync_running_seconds", Help: "How long the fdatasync that runs now has been running.",
+		Value: w.SyncRunning.Seconds()})
+}
+
+// syncBounds are the bounds of the write-ahead log's own buckets: powers of two of a microsecond.
+var syncBounds = func() (bounds [wal.HistogramBuckets - 1]float64) {
+	for i := range bounds {
+		bounds[i] = float64(uint64(1)<<i) / 1e6
+	}
+	return bounds
+}()

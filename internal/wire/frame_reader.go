@@ -9,7 +9,7 @@ import (
 )
 
 // chunkBytes is read from a socket at a time where frames are small.
-const chunkBytes = 32 << 10
+const chunkBytes = 16 << 10
 
 // FrameReader takes frames off a connection. It holds no memory while it waits for a frame to begin: on a plain
 // socket it asks for a buffer only when there is something to read, and a frame's own buffer grows with what has

@@ -233,8 +233,10 @@ func BenchmarkCommit(b *testing.B) {
 	})
 	s.Start()
 	defer s.Close()
-	if _, err := s.Coordinator(ctx, "g"); err != nil {
-		b.Fatal(err)
+	for i := range 1000 {
+		if _, err := s.Coordinator(ctx, fmt.Sprint("group", i)); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

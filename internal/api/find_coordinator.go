@@ -1,0 +1,66 @@
+package api
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/kafka"
+)
+
+// The types of coordinators (the field KeyType).
+const (
+	groupCoordinator       = 0
+	transactionCoordinator = 1
+	shareCoordinator       = 2
+)
+
+// findCoordinator: v1 adds the type, v4 several keys (KIP-699), v6 share groups (KIP-932). The topic of the groups is made
+// when the first one is asked for, and the answer waits for it, where Kafka says COORDINATOR_NOT_AVAILABLE meanwhile.
+func (h *Handlers) findCoordinator(_ context.Context, r *Request) Reply {
+	req := r.Body.(*kmsg.FindCoordinatorRequest)
+	return func(ctx context.Context) Response {
+		resp := kmsg.NewPtrFindCoordinatorResponse()
+		if r.Version >= 4 {
+			for _, key := range req.CoordinatorKeys {
+				resp.Coordinators = append(resp.Coordinators, h.coordinator(ctx, r, req.CoordinatorType, key))
+			}
+			return Response{Message: resp}
+		}
+		c := h.coordinator(ctx, r, req.CoordinatorType, req.CoordinatorKey)
+		resp.NodeID, resp.Host, resp.Port, resp.ErrorCode, resp.ErrorMessage = c.NodeID, c.Host, c.Port, c.ErrorCode, c.ErrorMessage
+		if resp.ErrorCode == 0 {
+			resp.ErrorMessage = kmsg.StringPtr("NONE") // Kafka's text for no error, in these versions only
+		}
+		return Response{Message: resp}
+	}
+}
+
+func (h *Handlers) coordinator(ctx context.Context, r *Request, keyType int8, key string) kmsg.FindCoordinatorResponseCoordinator {
+	row := kmsg.NewFindCoordinatorResponseCoordinator()
+	row.Key, row.NodeID, row.Port, row.ErrorMessage = key, -1, -1, kmsg.StringPtr("")
+	fail := func(err error) kmsg.FindCoordinatorResponseCoordinator {
+		row.ErrorCode, row.ErrorMessage = h.groupError("FindCoordinator", key, err), kafka.Message(err)
+		return row
+	}
+	switch keyType {
+	case groupCoordinator:
+	case transactionCoordinator:
+		return fail(kafka.ErrInvalidRequest.With("transactions are not supported yet"))
+	case shareCoordinator:
+		return fail(kafka.ErrInvalidRequest.With("share groups are not supported yet"))
+	default:
+		return fail(kafka.ErrInvalidRequest.With("coordinators of type %d do not exist", keyType))
+	}
+	id, err := h.Groups.Coordinator(ctx, key)
+	if err != nil {
+		return fail(err)
+	}
+	v := h.view(r.Conn)
+	addr, _, ok := v.address(id)
+	if !ok || !v.alive(id) {
+		return fail(kafka.ErrCoordinatorNotAvailable.With("broker %d, which coordinates group %s, is not available", id, key))
+	}
+	row.NodeID, row.Host, row.Port = int32(id), addr.Host, addr.Port
+	return row
+}

@@ -1,0 +1,28 @@
+package api
+
+import (
+	"errors"
+
+	"chronik/internal/kafka"
+)
+
+// groupOperations are the operations that Kafka supports on a group (read, delete, describe, describe and alter
+// configs), as the bit set of KIP-430.
+const groupOperations int32 = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
+
+// groupError is the code of what a group coordinator answered; what nobody foresaw is logged.
+func (h *Handlers) groupError(what, group string, err error) int16 {
+	var known *kafka.Error
+	if err != nil && !errors.As(err, &known) {
+		h.Logger.Error("group request failed", "request", what, "group", group, "error", err)
+	}
+	return kafka.CodeOf(err)
+}
+
+// clientHost is a member's address as Kafka writes it.
+func clientHost(c *Conn) string {
+	if c == nil || !c.Remote.IsValid() {
+		return "/unknown"
+	}
+	return "/" + c.Remote.Unmap().WithZone("").String()
+}

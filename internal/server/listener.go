@@ -82,10 +82,10 @@ func (s *Server) admit(l *listener, conn net.Conn) {
 	full := len(s.mu.connections) >= s.opts.Limits.Connections
 	if full || s.mu.closing {
 		s.mu.Unlock()
-		_ = conn.Close()
 		if full {
 			s.refuseConnection(l)
 		}
+		_ = conn.Close()
 		return
 	}
 	c := s.newConnection(l, conn)

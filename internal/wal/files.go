@@ -40,11 +40,12 @@ type files struct {
 		making  bool
 		retryAt time.Time
 	}
-	scanned  []scannedFile // what Open found, for Replay
-	number   uint64        // the last one given; the writer's
-	nextName int           // guarded by mu
-	wake     chan struct{} // to makeSpares
-	released chan struct{} // to the writer: something was released
+	scanned   []scannedFile // what Open found, for Replay
+	number    uint64        // the last one given; the writer's
+	nextName  int           // guarded by mu
+	dirSynced bool          // the directory's own name is; the writer's
+	wake      chan struct{} // to makeSpares
+	released  chan struct{} // to the writer: something was released
 }
 
 // fileFor returns the file for a group of n bytes that starts at LSN first, a new one if need be.
@@ -117,16 +118,32 @@ func (l *Log) startFile(f *file, first LSN) (*file, error) {
 	if err := sync(); err != nil {
 		return nil, fmt.Errorf("sync write-ahead log %s: %w", f.name, err)
 	}
-	if f.growing {
-		if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
-			return nil, fmt.Errorf("sync write-ahead log directory: %w", err)
-		}
+	if err := l.syncNames(f.growing); err != nil {
+		return nil, err
 	}
 	fs.mu.Lock()
 	fs.mu.live = append(fs.mu.live, f)
 	fs.mu.Unlock()
 	l.stats.files.Add(1)
 	return f, nil
+}
+
+// syncNames makes the name of a new file durable, and once that of the directory.
+func (l *Log) syncNames(newFile bool) error {
+	var dirs []string
+	if newFile {
+		dirs = append(dirs, l.o.Dir)
+	}
+	if !l.files.dirSynced {
+		dirs = append(dirs, path.Dir(l.o.Dir))
+	}
+	for _, dir := range dirs {
+		if err := l.o.FS.SyncDir(dir); err != nil {
+			return fmt.Errorf("sync directory %s: %w", dir, err)
+		}
+	}
+	l.files.dirSynced = true
+	return nil
 }
 
 func (l *Log) create(name string) (*file, error) {

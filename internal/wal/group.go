@@ -56,7 +56,6 @@ func (g *group) referLocked(m *member, ref Reference) {
 		m.stream.outstanding++
 	}
 	m.lastRef = ref
-	ref.Hold()
 	g.refs = append(g.refs, ref)
 }
 

@@ -32,12 +32,10 @@ type Stream struct {
 	outstanding int    // groups whose references are not yet synced
 }
 
-// Reference is a file that holds the bodies of entries which the log holds by reference. The log takes a hold while
-// such an entry is not yet durable. Datasync also makes the file's name durable, if it is not yet.
+// Reference is a file that holds the bodies of entries which the log holds by reference. Sync brings what was written to
+// it, and its name, to the disk; it may be called until the entries are durable.
 type Reference interface {
-	Hold()
-	Datasync() error
-	Release()
+	Sync() error
 }
 
 // Entry is one record to be submitted. The log copies what it needs before Submit returns.

@@ -150,8 +150,6 @@ func (l *Log) complete() {
 		}
 		if l.Err() == nil {
 			l.finish(g)
-		} else {
-			g.releaseReferences()
 		}
 		l.inCompleter.Add(-1)
 	}
@@ -163,21 +161,15 @@ func (l *Log) syncReferences(g *group) error {
 	}
 	l.stats.referenceSyncs.Add(int64(len(g.refs)))
 	if len(g.refs) == 1 {
-		return g.refs[0].Datasync()
+		return g.refs[0].Sync()
 	}
 	errs := make([]error, len(g.refs))
 	var wait sync.WaitGroup
 	for i, ref := range g.refs {
-		wait.Go(func() { errs[i] = ref.Datasync() })
+		wait.Go(func() { errs[i] = ref.Sync() })
 	}
 	wait.Wait()
 	return errors.Join(errs...)
-}
-
-func (g *group) releaseReferences() {
-	for _, ref := range g.refs {
-		ref.Release()
-	}
 }
 
 // finish ends a group of which everything is on the disk, after all groups before it.
@@ -190,7 +182,6 @@ func (l *Log) finish(g *group) {
 			m.stream.OnDurable(m.end)
 		}
 	}
-	g.releaseReferences()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if any {

@@ -1,0 +1,118 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"chronik/internal/kafka"
+	"chronik/internal/log"
+	"chronik/internal/record"
+)
+
+// Result tells what became of an append.
+type Result struct {
+	BaseOffset    kafka.Offset
+	LastOffset    kafka.Offset // inclusive
+	LogAppendTime int64        // milliseconds since 1970, where the topic stamps at append; else -1
+	LogStart      kafka.Offset
+	Duplicate     bool // an idempotent producer repeated itself: the offsets are the original's
+}
+
+// EndOffset is the offset behind the last record.
+func (r Result) EndOffset() kafka.Offset { return r.LastOffset + 1 }
+
+// Append appends validated batches as the leader of epoch: it numbers them in place, writes them to the page cache and
+// submits them to the WAL, in the order of the calls. It does not wait for the disk; see OnDurable. The caller may reuse
+// batches. Errors are those of log.Append; KAFKA_STORAGE_ERROR if there is no space, which heals by itself, or if the
+// storage failed. After an error nothing was appended.
+func (p *Partition) Append(batches []byte, epoch kafka.LeaderEpoch, origin record.Origin) (Result, error) {
+	return p.append(batches, func(l *log.Log) (log.Placement, error) { return l.Append(batches, epoch, origin) })
+}
+
+// AppendReplicated appends batches that a leader numbered, exactly at the log's end (log.ErrNotAtEnd otherwise).
+func (p *Partition) AppendReplicated(batches []byte) (Result, error) {
+	return p.append(batches, func(l *log.Log) (log.Placement, error) { return l.AppendAt(batches) })
+}
+
+func (p *Partition) append(batches []byte, write func(*log.Log) (log.Placement, error)) (Result, error) {
+	p.lockAppend()
+	defer p.unlockAppend()
+	if err := p.usable(); err != nil {
+		return Result{}, err
+	}
+	l, err := p.opened()
+	if err != nil {
+		return Result{}, storageError(err)
+	}
+	if err := p.s.reserve(int64(len(batches))); err != nil {
+		return Result{}, err
+	}
+	at, err := write(l)
+	if err != nil {
+		return Result{}, p.appendError(err)
+	}
+	r := Result{BaseOffset: at.BaseOffset, LastOffset: at.EndOffset - 1, LogAppendTime: at.LogAppendTime, LogStart: p.LogStart(), Duplicate: at.Duplicate}
+	if at.Duplicate {
+		return r, nil
+	}
+	op := operation{
+		kind: opAppend, id: p.id, generation: at.Generation, segment: at.Base, position: at.Position,
+		length: uint32(at.Length), crc: at.CRC, first: at.BaseOffset, end: at.EndOffset,
+	}
+	p.markDirty()
+	p.logEnd.Store(int64(at.EndOffset))
+	if _, err := p.s.submit(&op, p, batches, at.Segment); err != nil {
+		return Result{}, err
+	}
+	p.s.appended(at.Length)
+	if p.lazy.Load() {
+		p.advance(int64(at.EndOffset))
+	}
+	return r, nil
+}
+
+// appendError maps what the log or the file system refused with.
+func (p *Partition) appendError(err error) error {
+	var protocol *kafka.Error
+	switch {
+	case errors.As(err, &protocol), errors.Is(err, log.ErrNotAtEnd):
+		return err
+	case errors.Is(err, syscall.ENOSPC):
+		return kafka.ErrKafkaStorageError.With("no space left for partition %s: free some in %s", p.name(), p.s.o.Dir)
+	}
+	p.s.o.Logger.Error("append failed", "partition", p.name(), "error", err)
+	return storageError(err)
+}
+
+// storageError gives an error that has no code of its own KAFKA_STORAGE_ERROR's.
+func storageError(err error) error {
+	var protocol *kafka.Error
+	if errors.As(err, &protocol) {
+		return err
+	}
+	return fmt.Errorf("%w", kafka.ErrKafkaStorageError.With("%v", err))
+}
+
+// markDirty comes after the write and before the submission; see the package's invariants.
+func (p *Partition) markDirty() {
+	if p.dirty.Swap(true) {
+		return
+	}
+	s := p.s
+	s.dirtyCount.Add(1)
+	s.mu.Lock()
+	s.mu.dirty = append(s.mu.dirty, p)
+	s.mu.Unlock()
+}
+
+// appended counts towards the next background sync and checkpoint.
+func (s *Store) appended(n int64) {
+	total := s.sinceCheckpoint.Add(n)
+	if s.sinceSync.Add(n) >= s.syncStep() || total >= s.o.Config.CheckpointBytes {
+		select {
+		case s.syncWanted <- struct{}{}:
+		default:
+		}
+	}
+}

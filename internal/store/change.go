@@ -1,0 +1,190 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"chronik/internal/kafka"
+	"chronik/internal/log"
+	"chronik/internal/wal"
+)
+
+// StartEpoch notes that a leader epoch begins at the log's end, and returns once that is durable. An epoch that is the
+// last one already is no change; an older one is log.ErrNotAtEnd.
+func (p *Partition) StartEpoch(ctx context.Context, epoch kafka.LeaderEpoch) error {
+	lsn, err := p.submitEpoch(epoch)
+	if err != nil {
+		return err
+	}
+	return p.s.wal.WaitDurable(ctx, lsn)
+}
+
+func (p *Partition) submitEpoch(epoch kafka.LeaderEpoch) (wal.LSN, error) {
+	p.lockAppend()
+	defer p.unlockAppend()
+	if err := p.usable(); err != nil {
+		return 0, err
+	}
+	last := p.Epoch().Epoch
+	if epoch < last {
+		return 0, fmt.Errorf("start leader epoch %d of %s after %d: %w", epoch, p.name(), last, log.ErrNotAtEnd)
+	}
+	end := p.LogEnd()
+	if epoch > last {
+		if err := p.noteEpoch(epoch, end); err != nil {
+			return 0, err
+		}
+	}
+	// Logged again even if it is known: whoever asks wants it durable, and an earlier attempt may not be.
+	op := operation{kind: opEpoch, id: p.id, epoch: epoch, offset: end}
+	if epoch == last {
+		op.offset = p.Epoch().Offset
+	}
+	return p.s.submit(&op, nil, nil, nil)
+}
+
+// noteEpoch leaves a log that is not open alone: ten thousand partitions start an epoch each time a node starts.
+func (p *Partition) noteEpoch(epoch kafka.LeaderEpoch, end kafka.Offset) error {
+	p.opening <- struct{}{}
+	defer func() { <-p.opening }()
+	if l := p.log.Load(); l != nil {
+		return l.StartEpoch(epoch, end)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.state.epoch = log.EpochOffset{Epoch: epoch, Offset: end}
+	return nil
+}
+
+// Truncate cuts everything at and behind an offset. It returns once the cut is durable; what is appended afterwards
+// belongs to a new generation of the log. The end may come to lie before the offset, at a batch's start.
+func (p *Partition) Truncate(ctx context.Context, to kafka.Offset) error {
+	return p.restructure(ctx, func(l *log.Log) error {
+		if to >= l.LogEnd() {
+			return nil
+		}
+		base, err := p.syncLog(l)
+		if err != nil {
+			return err
+		}
+		op := operation{kind: opTruncate, id: p.id, generation: base.Generation + 1, offset: to, base: base}
+		return p.logged(ctx, &op, func() error {
+			end, err := l.TruncateTo(to)
+			if err == nil {
+				p.ended(end, l)
+			}
+			return err
+		})
+	})
+}
+
+// Reset drops everything and starts again, empty, at an offset; durable when it returns.
+func (p *Partition) Reset(ctx context.Context, offset kafka.Offset) error {
+	return p.restructure(ctx, func(l *log.Log) error {
+		op := operation{kind: opReset, id: p.id, generation: l.Generation() + 1, offset: offset}
+		return p.logged(ctx, &op, func() error {
+			err := l.Reset(offset)
+			if err == nil {
+				p.logStart.Store(int64(offset))
+				p.ended(offset, l)
+			}
+			return err
+		})
+	})
+}
+
+// ended notes where the log ends after it was cut.
+func (p *Partition) ended(end kafka.Offset, l *log.Log) {
+	p.logEnd.Store(int64(end))
+	p.durable.Store(int64(end))
+}
+
+// SetLogStart raises the first offset that is served, at most to the high watermark (OFFSET_OUT_OF_RANGE above it), and
+// removes the segments wholly below. It returns once that is durable.
+func (p *Partition) SetLogStart(ctx context.Context, offset kafka.Offset) error {
+	if hw := kafka.Offset(p.hw.Load()); offset > hw {
+		return kafka.ErrOffsetOutOfRange.With("cannot delete records of %s up to offset %d: the high watermark is %d", p.name(), offset, hw)
+	}
+	if err := p.lockChange(ctx); err != nil {
+		return err
+	}
+	defer p.unlockChange()
+	if err := p.usable(); err != nil {
+		return err
+	}
+	if offset <= p.LogStart() {
+		return nil
+	}
+	l, err := p.opened()
+	if err != nil {
+		return storageError(err)
+	}
+	base, err := p.syncLog(l)
+	if err != nil {
+		return err
+	}
+	base.LogStart = offset
+	op := operation{kind: opLogStart, id: p.id, base: base}
+	return p.logged(ctx, &op, func() error {
+		if err := l.SetLogStart(offset); err != nil {
+			return err
+		}
+		p.logStart.Store(int64(offset))
+		_, err := l.DropBelowLogStart()
+		return err
+	})
+}
+
+// restructure orders a change against appends and other changes.
+func (p *Partition) restructure(ctx context.Context, do func(*log.Log) error) error {
+	if err := p.lockChange(ctx); err != nil {
+		return err
+	}
+	defer p.unlockChange()
+	p.lockAppend()
+	defer p.unlockAppend()
+	if err := p.usable(); err != nil {
+		return err
+	}
+	l, err := p.opened()
+	if err != nil {
+		return storageError(err)
+	}
+	return do(l)
+}
+
+// logged makes an operation durable and then applies it. A checkpoint that is made in between starts before it. Once it
+// is submitted there is no way back, so that ctx is not asked again.
+func (p *Partition) logged(ctx context.Context, op *operation, apply func() error) error {
+	p.setChangeFrom(p.s.wal.Next())
+	defer p.setChangeFrom(0)
+	lsn, err := p.s.submit(op, nil, nil, nil)
+	if err != nil {
+		return err
+	}
+	if err := p.s.wal.WaitDurable(context.WithoutCancel(ctx), lsn); err != nil {
+		return storageError(err)
+	}
+	if err := apply(); err != nil {
+		// The log and its files disagree with what is logged: only a recovery brings them together.
+		p.s.fail(fmt.Errorf("%s of partition %s was logged but could not be applied: %w", opNames[op.kind], p.name(), err))
+		return storageError(err)
+	}
+	return nil
+}
+
+func (p *Partition) setChangeFrom(lsn wal.LSN) {
+	p.mu.Lock()
+	p.mu.changeFrom = lsn
+	p.mu.Unlock()
+}
+
+// syncLog syncs all of a log; an error is fatal.
+func (p *Partition) syncLog(l *log.Log) (log.Checkpoint, error) {
+	c, err := l.Sync()
+	if err != nil {
+		p.s.fail(fmt.Errorf("sync partition %s: %w", p.name(), err))
+		return c, storageError(err)
+	}
+	return c, nil
+}

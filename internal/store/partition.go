@@ -1,0 +1,234 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"chronik/internal/config"
+	"chronik/internal/kafka"
+	"chronik/internal/log"
+	"chronik/internal/wal"
+)
+
+// Partition is the storage of one partition. Its log is opened when it is first needed; until then the state that the
+// checkpoint holds answers.
+type Partition struct {
+	s      *Store
+	id     kafka.TopicPartition
+	stream wal.Stream
+
+	appending chan struct{} // one-slot: the order of appends, held over the write
+	changing  chan struct{} // one-slot: truncation, reset, log start, deletion; taken before appending
+	opening   chan struct{} // one-slot
+
+	log      atomic.Pointer[log.Log]
+	logEnd   atomic.Int64
+	durable  atomic.Int64
+	logStart atomic.Int64
+	hw       atomic.Int64 // the bound for retention, DeleteRecords and zero-copy
+	dirty    atomic.Bool
+	deleting atomic.Bool
+	lazy     atomic.Bool // sync = interval
+	heard    atomic.Pointer[func(end kafka.Offset)]
+
+	mu struct {
+		sync.Mutex
+		state      partitionState // as of when the log was opened; the log knows better afterwards
+		config     config.Topic
+		changeFrom wal.LSN // no later than the LSN of a change that is logged and not yet applied; 0 if there is none
+		err        error   // why the partition takes nothing any more
+	}
+}
+
+// partitionState is what the checkpoint holds of a partition.
+type partitionState struct {
+	created wal.LSN // of the creation: what was logged before belongs to an earlier partition of the same ID
+	synced  log.Checkpoint
+	epoch   log.EpochOffset // the last leader epoch
+}
+
+func (s *Store) newPartition(id kafka.TopicPartition, st partitionState) *Partition {
+	p := &Partition{
+		s: s, id: id,
+		appending: make(chan struct{}, 1), changing: make(chan struct{}, 1), opening: make(chan struct{}, 1),
+	}
+	if st.epoch == (log.EpochOffset{}) {
+		st.epoch = log.EpochOffset{Epoch: kafka.NoLeaderEpoch}
+	}
+	p.mu.state = st
+	p.mu.config = s.o.Config.Topic
+	p.logEnd.Store(int64(st.synced.EndOffset))
+	p.durable.Store(int64(st.synced.EndOffset))
+	p.logStart.Store(int64(st.synced.LogStart))
+	p.stream.OnDurable = p.advance
+	return p
+}
+
+// ID names the partition for good.
+func (p *Partition) ID() kafka.TopicPartition { return p.id }
+
+func (p *Partition) name() string {
+	if p.s.o.Name != nil {
+		if n := p.s.o.Name(p.id.Topic); n != "" {
+			return fmt.Sprintf("%s-%d", n, p.id.Partition)
+		}
+	}
+	return p.id.String()
+}
+
+// LogStart is the first offset that is served.
+func (p *Partition) LogStart() kafka.Offset { return kafka.Offset(p.logStart.Load()) }
+
+// LogEnd is the offset that the next record will get.
+func (p *Partition) LogEnd() kafka.Offset { return kafka.Offset(p.logEnd.Load()) }
+
+// DurableEnd is the offset below which everything is on the disk; with `sync = interval`, in the page cache.
+func (p *Partition) DurableEnd() kafka.Offset { return kafka.Offset(p.durable.Load()) }
+
+// OnDurable sets who hears of a new durable end: once per group commit, on the WAL's completion path, where it must not
+// block nor call the store; with `sync = interval` also from within Append. Set it before the first append.
+func (p *Partition) OnDurable(f func(end kafka.Offset)) { p.heard.Store(&f) }
+
+// advance is the completion path: everything below end is durable.
+func (p *Partition) advance(end int64) {
+	for {
+		old := p.durable.Load()
+		if end <= old {
+			return
+		}
+		if p.durable.CompareAndSwap(old, end) {
+			break
+		}
+	}
+	if f := p.heard.Load(); f != nil {
+		(*f)(kafka.Offset(end))
+	}
+}
+
+// SetHighWatermark tells what is committed: retention, DeleteRecords and zero-copy act below it only.
+func (p *Partition) SetHighWatermark(offset kafka.Offset) {
+	p.hw.Store(int64(offset))
+	if l := p.log.Load(); l != nil {
+		l.OnHighWatermark(offset)
+	}
+}
+
+func (p *Partition) reconfigure(c config.Topic) {
+	p.lazy.Store(c.Sync == config.SyncInterval)
+	p.mu.Lock()
+	p.mu.config = c
+	p.mu.Unlock()
+	if l := p.log.Load(); l != nil {
+		l.Reconfigure(p.s.logConfig(c))
+	}
+}
+
+func (s *Store) logConfig(c config.Topic) log.Config {
+	return log.Config{
+		SegmentBytes: int64(c.SegmentBytes), SegmentMillis: c.SegmentMillis,
+		IndexIntervalBytes: int64(c.IndexIntervalBytes), ProducerExpiry: s.o.Config.ProducerIDExpiration,
+	}
+}
+
+func (p *Partition) lockAppend()   { p.appending <- struct{}{} }
+func (p *Partition) unlockAppend() { <-p.appending }
+
+func (p *Partition) lockChange(ctx context.Context) error {
+	select {
+	case p.changing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Partition) unlockChange() { <-p.changing }
+
+// usable is nil while the partition takes appends and answers.
+func (p *Partition) usable() error {
+	if p.deleting.Load() {
+		return kafka.ErrUnknownTopicOrPartition.With("partition %s was deleted", p.name())
+	}
+	if err := p.s.failed(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.err
+}
+
+// opened returns the partition's log, opened now if it was not yet.
+func (p *Partition) opened() (*log.Log, error) {
+	if l := p.log.Load(); l != nil {
+		return l, nil
+	}
+	p.opening <- struct{}{}
+	defer func() { <-p.opening }()
+	if l := p.log.Load(); l != nil {
+		return l, nil
+	}
+	if err := p.usable(); err != nil {
+		return nil, err
+	}
+	l, err := p.openLog(false)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.FinishRecovery(); err != nil {
+		return nil, err
+	}
+	if hw := p.hw.Load(); hw > 0 {
+		l.OnHighWatermark(kafka.Offset(hw))
+	}
+	p.log.Store(l)
+	return l, nil
+}
+
+// openLog opens the log at the state that the store knows. The caller stores it.
+func (p *Partition) openLog(unclean bool) (*log.Log, error) {
+	p.mu.Lock()
+	st, c := p.mu.state, p.mu.config
+	p.mu.Unlock()
+	l, err := log.Open(log.Options{
+		FS: p.s.o.FS, Dir: p.s.partitionDir(p.id), Partition: p.id, Name: p.name(), Config: p.s.logConfig(c),
+		Clock: p.s.o.Clock, Logger: p.s.o.Logger, Files: p.s.files, Codecs: p.s.o.Codecs,
+		Checkpoint: &st.synced, Unclean: unclean,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open partition %s: %w", p.name(), err)
+	}
+	if st.epoch.Epoch > l.Epoch().Epoch {
+		if err := l.StartEpoch(st.epoch.Epoch, st.epoch.Offset); err != nil {
+			return nil, fmt.Errorf("open partition %s: epoch %d at offset %d: %w", p.name(), st.epoch.Epoch, st.epoch.Offset, err)
+		}
+	}
+	return l, nil
+}
+
+func (p *Partition) removeFiles() error {
+	l, err := p.closeForDelete()
+	if err != nil {
+		return err
+	}
+	if l != nil {
+		return l.Delete()
+	}
+	return p.s.o.FS.RemoveAll(p.s.partitionDir(p.id))
+}
+
+func (p *Partition) closeForDelete() (*log.Log, error) {
+	p.opening <- struct{}{}
+	defer func() { <-p.opening }()
+	return p.log.Load(), nil
+}
+
+func (p *Partition) topic() config.Topic {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.config
+}
+
+func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

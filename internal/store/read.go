@@ -1,0 +1,115 @@
+package store
+
+import (
+	"chronik/internal/kafka"
+	"chronik/internal/log"
+)
+
+// What the log answers, with the log opened if it was not yet. See package log for each.
+
+// Read finds batches for sendfile; see log.Log.Read. limit is clamped to the high watermark.
+func (p *Partition) Read(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) (log.Slice, error) {
+	l, err := p.opened()
+	if err != nil {
+		return log.Slice{}, storageError(err)
+	}
+	return l.Read(from, maxBytes, limit, atLeastOne)
+}
+
+// ReadCopy appends batches to dst, also such as may still be truncated; see log.Log.ReadCopy.
+func (p *Partition) ReadCopy(dst []byte, from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) ([]byte, error) {
+	l, err := p.opened()
+	if err != nil {
+		return dst, storageError(err)
+	}
+	return l.ReadCopy(dst, from, maxBytes, limit, atLeastOne)
+}
+
+// OffsetForTimestamp finds the first record from the log's start, below limit, with at least this timestamp.
+func (p *Partition) OffsetForTimestamp(millis int64, limit kafka.Offset) (log.TimestampOffset, bool, error) {
+	l, err := p.opened()
+	if err != nil {
+		return log.TimestampOffset{}, false, storageError(err)
+	}
+	return l.OffsetForTimestamp(millis, limit)
+}
+
+// MaxTimestamp finds the record with the largest timestamp.
+func (p *Partition) MaxTimestamp() (log.TimestampOffset, bool, error) {
+	l, err := p.opened()
+	if err != nil {
+		return log.TimestampOffset{}, false, storageError(err)
+	}
+	return l.MaxTimestamp()
+}
+
+// EndOffsetForEpoch is the end of the largest epoch not above the one asked for; NoLeaderEpoch and NoOffset if it is not
+// known.
+func (p *Partition) EndOffsetForEpoch(epoch kafka.LeaderEpoch) log.EpochOffset {
+	l, err := p.opened()
+	if err != nil {
+		p.s.o.Logger.Error("leader epochs cannot be read", "partition", p.name(), "error", err)
+		return log.EpochOffset{Epoch: kafka.NoLeaderEpoch, Offset: kafka.NoOffset}
+	}
+	return l.EndOffsetForEpoch(epoch)
+}
+
+// EpochForOffset is the leader epoch in which the record at offset was written; NoLeaderEpoch if that is not known.
+func (p *Partition) EpochForOffset(offset kafka.Offset) kafka.LeaderEpoch {
+	l, err := p.opened()
+	if err != nil {
+		p.s.o.Logger.Error("leader epochs cannot be read", "partition", p.name(), "error", err)
+		return kafka.NoLeaderEpoch
+	}
+	return l.EpochForOffset(offset)
+}
+
+// Epoch is the last leader epoch and its start.
+func (p *Partition) Epoch() log.EpochOffset {
+	if l := p.log.Load(); l != nil {
+		return l.Epoch()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.state.epoch
+}
+
+// FirstUnstable is the first offset of a transaction that is undecided, or decided above the high watermark; NoOffset if
+// there is none.
+func (p *Partition) FirstUnstable() kafka.Offset {
+	if p.LogEnd() == p.LogStart() {
+		return kafka.NoOffset
+	}
+	l, err := p.opened()
+	if err != nil { // no transaction is known to be decided
+		p.s.o.Logger.Error("transactions cannot be read", "partition", p.name(), "error", err)
+		return p.LogStart()
+	}
+	return l.FirstUnstable()
+}
+
+// AbortedTransactions lists the aborted transactions that have records in [from, to).
+func (p *Partition) AbortedTransactions(from, to kafka.Offset) ([]log.AbortedTransaction, error) {
+	l, err := p.opened()
+	if err != nil {
+		return nil, storageError(err)
+	}
+	return l.AbortedTransactions(from, to)
+}
+
+// Size is the size of the log in bytes.
+func (p *Partition) Size() int64 {
+	l, err := p.opened()
+	if err != nil {
+		return 0
+	}
+	return l.Size()
+}
+
+// ExpireProducers forgets idempotent producers that have been silent for long; where the partition is led only.
+func (p *Partition) ExpireProducers() int {
+	if l := p.log.Load(); l != nil {
+		return l.ExpireProducers(p.s.o.Clock.Now())
+	}
+	return 0
+}

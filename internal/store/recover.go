@@ -1,0 +1,275 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"chronik/internal/kafka"
+	"chronik/internal/log"
+	"chronik/internal/wal"
+)
+
+// plan is what replay has learnt of one partition in the first pass over the WAL: from which state it starts and which
+// operations still count. Replay itself is the second pass.
+type plan struct {
+	partitionState
+	generation uint64 // the last one: appends to an earlier one were cut, or are in the state
+	deleted    bool
+	appends    bool // there are some to apply
+	p          *Partition
+	log        *log.Log
+	ended      bool // behind a reference that never reached the disk
+}
+
+// recovery is one run of it.
+type recovery struct {
+	s     *Store
+	plans map[kafka.TopicPartition]*plan
+	// referencesUntil: what is referred to below it had been synced.
+	referencesUntil wal.LSN
+	stats           Recovery
+}
+
+// recover brings the partitions to where the WAL ends. Nothing that it finds counts as durable before it is synced again.
+func (s *Store) recover(ctx context.Context, c *checkpoint) error {
+	started := s.o.Clock.Now()
+	r := recovery{s: s, plans: map[kafka.TopicPartition]*plan{}}
+	r.stats.Unclean = s.unclean
+	for i := range c.partitions {
+		e := &c.partitions[i]
+		r.plans[e.id] = &plan{partitionState: e.partitionState, generation: e.synced.Generation}
+	}
+	if !s.wal.Clean() {
+		if err := r.survey(c.from); err != nil {
+			return err
+		}
+	}
+	for id, pl := range r.plans {
+		if pl.deleted {
+			if err := s.o.FS.RemoveAll(s.partitionDir(id)); err != nil {
+				return err
+			}
+			continue
+		}
+		pl.p = s.newPartition(id, pl.partitionState)
+		s.mu.partitions[id] = pl.p
+	}
+	if s.unclean {
+		if err := s.wal.Replay(c.from, r.apply); err != nil {
+			return err
+		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+		if err := s.writeCheckpoint(s.wal.Durable()); err != nil {
+			return err
+		}
+	}
+	r.stats.Duration = s.o.Clock.Now().Sub(started)
+	s.recovery = r.stats
+	if s.unclean {
+		s.o.Logger.Info("recovered after an unclean end", "records", r.stats.Records, "partitions", r.stats.Partitions, "bytes", r.stats.Bytes, "took", r.stats.Duration)
+	}
+	return nil
+}
+
+// survey is the first pass.
+func (r *recovery) survey(from wal.LSN) error {
+	return r.s.wal.Replay(from, func(rec wal.Record) error {
+		op, _, err := decodeOperation(rec)
+		if err != nil {
+			return err
+		}
+		r.referencesUntil = max(r.referencesUntil, rec.ReferencesUntil)
+		r.stats.Records++
+		pl := r.plans[op.id]
+		if pl == nil {
+			// Without a creation it belongs to a partition that was deleted when the checkpoint was made.
+			pl = &plan{deleted: true}
+			r.plans[op.id] = pl
+		}
+		pl.learn(rec.LSN, &op)
+		return nil
+	})
+}
+
+// learn takes up what an operation says of the state that replay starts from.
+func (pl *plan) learn(lsn wal.LSN, op *operation) {
+	if lsn < pl.created {
+		return
+	}
+	switch op.kind {
+	case opCreate:
+		if lsn > pl.created {
+			*pl = plan{partitionState: partitionState{created: lsn, epoch: log.EpochOffset{Epoch: kafka.NoLeaderEpoch}}}
+		}
+	case opDelete:
+		pl.deleted = true
+	case opTruncate:
+		if op.generation > pl.generation {
+			pl.synced, pl.generation = op.base, op.generation
+		}
+	case opReset:
+		if op.generation > pl.generation {
+			pl.generation = op.generation
+			pl.synced = log.Checkpoint{Segment: op.offset, EndOffset: op.offset, LogStart: op.offset, Generation: op.generation}
+		}
+	case opLogStart:
+		if op.base.Generation == pl.generation && op.base.EndOffset >= pl.synced.EndOffset {
+			start := max(op.base.LogStart, pl.synced.LogStart)
+			pl.synced = op.base
+			pl.synced.LogStart = start
+		} else if op.base.Generation == pl.generation {
+			pl.synced.LogStart = max(pl.synced.LogStart, op.base.LogStart)
+		}
+	case opAppend:
+		pl.appends = pl.appends || op.generation >= pl.generation && op.end > pl.synced.EndOffset
+	}
+}
+
+// apply is the second pass.
+func (r *recovery) apply(rec wal.Record) error {
+	op, batches, err := decodeOperation(rec)
+	if err != nil {
+		return err
+	}
+	pl := r.plans[op.id]
+	if pl == nil || pl.deleted || rec.LSN < pl.created {
+		return nil
+	}
+	switch op.kind {
+	case opAppend:
+		err = r.applyAppend(pl, rec, &op, batches)
+	case opEpoch:
+		err = r.applyEpoch(pl, &op)
+	case opTruncate:
+		if op.generation == pl.generation && pl.synced.Generation < op.generation {
+			err = r.applyTruncate(pl, &op)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("replay WAL record %d (%s of partition %s): %w", rec.LSN, opNames[op.kind], op.id, err)
+	}
+	return nil
+}
+
+func (r *recovery) open(pl *plan) (*log.Log, error) {
+	if pl.log != nil {
+		return pl.log, nil
+	}
+	l, err := pl.p.openLog(true)
+	if err != nil {
+		return nil, err
+	}
+	pl.log = l
+	pl.p.log.Store(l)
+	return l, nil
+}
+
+func (r *recovery) applyAppend(pl *plan, rec wal.Record, op *operation, batches []byte) error {
+	if op.generation != pl.generation || op.end <= pl.synced.EndOffset || pl.ended {
+		return nil
+	}
+	l, err := r.open(pl)
+	if err != nil {
+		return err
+	}
+	if op.end <= l.LogEnd() {
+		return nil
+	}
+	if rec.ByReference {
+		_, err = l.ReplayReference(op.segment, op.position, int64(op.length), op.crc)
+		var damage *log.Corruption
+		if errors.As(err, &damage) && rec.LSN >= r.referencesUntil {
+			// It was never acknowledged, and neither was anything behind it.
+			pl.ended = true
+			r.s.o.Logger.Info("a partition's log ends before a reference that did not reach the disk", "partition", op.id, "offset", op.first)
+			return nil
+		}
+	} else {
+		_, err = l.Replay(batches, op.segment, op.position)
+	}
+	if err != nil {
+		return fmt.Errorf("offset %d to %d, the log ends at %d: %w", op.first, op.end, l.LogEnd(), err)
+	}
+	r.stats.Bytes += int64(op.length)
+	return nil
+}
+
+func (r *recovery) applyEpoch(pl *plan, op *operation) error {
+	if !pl.appends && pl.log == nil {
+		if last := pl.p.mu.state.epoch.Epoch; op.epoch > last {
+			pl.p.mu.state.epoch = log.EpochOffset{Epoch: op.epoch, Offset: op.offset}
+		}
+		return nil
+	}
+	l, err := r.open(pl)
+	if err != nil {
+		return err
+	}
+	if op.epoch <= l.Epoch().Epoch || pl.ended {
+		return nil
+	}
+	return l.StartEpoch(op.epoch, op.offset)
+}
+
+func (r *recovery) applyTruncate(pl *plan, op *operation) error {
+	l, err := r.open(pl)
+	if err != nil {
+		return err
+	}
+	_, err = l.TruncateTo(op.offset)
+	return err
+}
+
+// settle ends replay: what lies behind the ends is cut, and everything is synced again.
+func (r *recovery) settle(ctx context.Context) error {
+	var list []*plan
+	for _, pl := range r.plans {
+		if pl.log != nil {
+			list = append(list, pl)
+		}
+	}
+	slices.SortFunc(list, func(a, b *plan) int { return compareIDs(a.p.id, b.p.id) })
+	r.stats.Partitions = len(list)
+	work := make(chan *plan)
+	errs := make([]error, syncParallel)
+	var wait sync.WaitGroup
+	for i := range errs {
+		wait.Go(func() {
+			for pl := range work {
+				if errs[i] == nil {
+					errs[i] = pl.settle()
+				}
+			}
+		})
+	}
+	for _, pl := range list {
+		if ctx.Err() != nil {
+			break
+		}
+		work <- pl
+	}
+	close(work)
+	wait.Wait()
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+func (pl *plan) settle() error {
+	if err := pl.log.FinishRecovery(); err != nil {
+		return err
+	}
+	if _, err := pl.log.DropBelowLogStart(); err != nil {
+		return err
+	}
+	if _, err := pl.log.Sync(); err != nil {
+		return fmt.Errorf("sync partition %s: %w", pl.p.id, err)
+	}
+	pl.p.logEnd.Store(int64(pl.log.LogEnd()))
+	pl.p.durable.Store(int64(pl.log.LogEnd()))
+	pl.p.logStart.Store(int64(pl.log.LogStart()))
+	return nil
+}

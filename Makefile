@@ -10,7 +10,7 @@ FUZZTIME ?= 10s
 SEEDS ?= 3000
 COUNT ?= 1
 
-.PHONY: help run build test unit clients race sim fuzz bench lint oracle powercut crash proto docs clean
+.PHONY: help run build test unit clients kills race sim fuzz bench lint oracle powercut crash proto docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ build: ## bin/chronik, one static binary
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/chronik ./cmd/chronik
 
-test: build lint unit clients powercut ## what CI runs
+test: build lint unit clients kills powercut ## what CI runs
 
 unit: ## unit, model, crash-simulation and oracle (kfake) tests of all packages
 	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v '^chronik/test/')
@@ -34,8 +34,11 @@ clients: build ## real clients: franz-go, librdkafka, kafka-python, Java, Kafka'
 powercut: build ## power cuts on a real ext4 file system in a loop-mounted image (needs root; says so if not)
 	$(GO) test -count=$(COUNT) -timeout 10m -v ./test/powercut 2>&1 | scripts/quiet-test.sh
 
+kills: build ## kill -9 under load, then every acknowledged record back (short; `make crash` is 1 GB)
+	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 10m -v ./test/crash 2>&1 | scripts/quiet-test.sh
+
 crash: build ## 1 GB of text, acks=all, with kill -9 at random moments (long)
-	$(GO) test -count=$(COUNT) -timeout 60m -v ./test/crash -long 2>&1 | scripts/quiet-test.sh
+	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 60m -v ./test/crash -long 2>&1 | scripts/quiet-test.sh
 
 race: ## unit tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $$($(GO) list ./... | grep -v '^chronik/test/')

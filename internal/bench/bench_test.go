@@ -83,9 +83,9 @@ func TestDiscard(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(ctx) }()
-	r, _, err := produceClient(t.Context(), &Options{
+	r, err := Produce(t.Context(), Options{
 		Bootstrap: []string{addr.String()}, Acks: -1, Connections: 2, InFlight: 2, BatchSize: 10, RecordBytes: 10, Duration: 200 * time.Millisecond,
-	}, &target{name: "t", leaders: []string{addr.String()}})
+	})
 	cancel()
 	if err != nil || r.Records == 0 {
 		t.Errorf("%+v: %v", r, err)

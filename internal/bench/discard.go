@@ -16,7 +16,8 @@ import (
 )
 
 // Discard is a broker that acknowledges every Produce at once and forgets it: what a producing client can do at most on
-// this machine. It knows ApiVersions, Metadata (every topic exists, with Partitions partitions), InitProducerId and Produce.
+// this machine. Every topic exists,
+// with Partitions partitions, and is empty.
 type Discard struct {
 	Partitions int32
 
@@ -119,7 +120,7 @@ func (d *Discard) answer(req kmsg.Request, version int16, body []byte) (kmsg.Res
 	switch req := req.(type) {
 	case *kmsg.ApiVersionsRequest:
 		resp := req.ResponseKind().(*kmsg.ApiVersionsResponse)
-		for _, k := range [][3]int16{{0, 3, 12}, {3, 4, 12}, {18, 0, 3}, {22, 0, 4}} {
+		for _, k := range [][3]int16{{0, 3, 12}, {2, 1, 5}, {3, 4, 12}, {18, 0, 3}, {19, 2, 4}, {20, 1, 3}, {22, 0, 4}} {
 			item := kmsg.NewApiVersionsResponseApiKey()
 			item.ApiKey, item.MinVersion, item.MaxVersion = k[0], k[1], k[2]
 			resp.ApiKeys = append(resp.ApiKeys, item)
@@ -131,6 +132,24 @@ func (d *Discard) answer(req kmsg.Request, version int16, body []byte) (kmsg.Res
 		resp := req.ResponseKind().(*kmsg.InitProducerIDResponse)
 		resp.ProducerID, resp.ProducerEpoch = 1, 0
 		return resp, nil
+	case *kmsg.CreateTopicsRequest:
+		resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+		for _, t := range req.Topics {
+			created := kmsg.NewCreateTopicsResponseTopic()
+			created.Topic = t.Topic
+			resp.Topics = append(resp.Topics, created)
+		}
+		return resp, nil
+	case *kmsg.DeleteTopicsRequest:
+		resp := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
+		for _, name := range req.TopicNames {
+			deleted := kmsg.NewDeleteTopicsResponseTopic()
+			deleted.Topic = &name
+			resp.Topics = append(resp.Topics, deleted)
+		}
+		return resp, nil
+	case *kmsg.ListOffsetsRequest:
+		return listNothing(req), nil
 	case *kmsg.ProduceRequest:
 		if req.Acks == 0 {
 			return nil, nil
@@ -138,6 +157,22 @@ func (d *Discard) answer(req kmsg.Request, version int16, body []byte) (kmsg.Res
 		return d.produce(req), nil
 	}
 	return nil, errDiscardRequest
+}
+
+// listNothing says that every partition is empty.
+func listNothing(req *kmsg.ListOffsetsRequest) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+	for _, t := range req.Topics {
+		out := kmsg.NewListOffsetsResponseTopic()
+		out.Topic = t.Topic
+		for _, asked := range t.Partitions {
+			p := kmsg.NewListOffsetsResponseTopicPartition()
+			p.Partition, p.Offset = asked.Partition, 0
+			out.Partitions = append(out.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp
 }
 
 func (d *Discard) metadata(req *kmsg.MetadataRequest) kmsg.Response {

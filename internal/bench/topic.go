@@ -122,3 +122,16 @@ func (t *target) close(ctx context.Context) error {
 	}
 	return nil
 }
+
+// prepareNothing connects and asks for the cluster's metadata: the first request of any client.
+func prepareNothing(ctx context.Context, addr string) (done func(), err error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	if err := client.Ping(ctx); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("bench: %w", err)
+	}
+	return client.Close, nil
+}

@@ -1,0 +1,130 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// SuiteOptions of a run over many rows. Each row compares two measurements, A B A B, so that both see the same machine.
+type SuiteOptions struct {
+	Binary   string // this program, started as the broker under test and as the ceiling's nodes
+	Dir      string // scratch; removed
+	Peer     string // another broker's address: also the rows against it
+	PeerName string
+	Rounds   int // at least 5 for figures to keep
+	Duration time.Duration
+	Only     string // rows whose name contains it
+	Out      io.Writer
+	Progress io.Writer
+}
+
+// row is one line of the suite: two measurements and the ratio that has a target.
+type row struct {
+	name   string
+	target string // as benchmarks.md has it
+	a, b   func(context.Context) (*Report, error)
+	// figure is what is compared, and how it is called.
+	figure func(*Report) float64
+	unit   string
+	also   func(a, b *Report) string // a second figure, for the same line; may be nil
+}
+
+func rate(r *Report) float64      { return r.RequestsPerSecond }
+func megabytes(r *Report) float64 { return r.MBPerSecond }
+func records(r *Report) float64   { return r.RecordsPerSecond }
+func p99(r *Report) float64       { return float64(r.P99.Microseconds()) / 1e3 }
+func p50(r *Report) float64       { return float64(r.P50.Microseconds()) / 1e3 }
+
+// p99Ratio is the second figure of most rows.
+func p99Ratio(a, b *Report) string {
+	return fmt.Sprintf("p99 %s to %s", short(a.P99), short(b.P99))
+}
+
+// cpuPerGB compares CPU a gigabyte.
+func cpuPerGB(a, b *Report) string {
+	per := func(r *Report) float64 { return r.BrokerCPU.Seconds() * 1e3 / (float64(r.Bytes) / 1e9) }
+	if a.Bytes == 0 || b.Bytes == 0 || b.BrokerCPU == 0 {
+		return ""
+	}
+	return fmt.Sprintf("CPU %.0f to %.0f ms/GB (%.2f)", per(a), per(b), per(a)/per(b))
+}
+
+// Suite runs the rows and prints a table in Markdown, a row as soon as it is measured.
+func Suite(ctx context.Context, o SuiteOptions) error {
+	setDefault(&o.Rounds, 5)
+	setDefault(&o.Duration, 3*time.Second)
+	s, err := startSubject(ctx, o.Binary, o.Dir)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	if _, err := fmt.Fprintf(o.Out, "| row | A: chronik | B | ratio A/B, median (min-max) | target | also |\n| --- | --- | --- | --- | --- | --- |\n"); err != nil {
+		return err
+	}
+	rows := ceilingRows(&o, s)
+	rows = append(rows, chronikRows(&o, s)...)
+	rows = append(rows, clientRows(&o, s)...)
+	if o.Peer != "" {
+		rows = append(rows, peerRows(&o, s)...)
+	}
+	for _, r := range rows {
+		if !strings.Contains(r.name, o.Only) {
+			continue
+		}
+		if err := runRow(ctx, &o, r); err != nil {
+			return fmt.Errorf("bench suite, row %q: %w", r.name, err)
+		}
+	}
+	if o.Only != "" {
+		return nil
+	}
+	return s.absolutes(ctx, o.Out)
+}
+
+func runRow(ctx context.Context, o *SuiteOptions, r row) error {
+	var as, bs, ratios []float64
+	var also string
+	for round := range o.Rounds {
+		if o.Progress != nil {
+			_, _ = fmt.Fprintf(o.Progress, "\r\x1b[K%s: round %d of %d", r.name, round+1, o.Rounds) // only for the eye
+		}
+		a, err := r.a(ctx)
+		if err != nil {
+			return err
+		}
+		b, err := r.b(ctx)
+		if err != nil {
+			return err
+		}
+		as, bs = append(as, r.figure(a)), append(bs, r.figure(b))
+		ratios = append(ratios, r.figure(a)/r.figure(b))
+		if r.also != nil {
+			also = r.also(a, b)
+		}
+	}
+	if o.Progress != nil {
+		_, _ = fmt.Fprint(o.Progress, "\r\x1b[K")
+	}
+	slices.Sort(ratios)
+	_, err := fmt.Fprintf(o.Out, "| %s | %s %s | %s | %.2f (%.2f-%.2f) | %s | %s |\n",
+		r.name, spread(as), r.unit, spread(bs), median(ratios), ratios[0], ratios[len(ratios)-1], r.target, also)
+	return err
+}
+
+func median[T cmp.Ordered](v []T) T {
+	s := slices.Sorted(slices.Values(v))
+	return s[len(s)/2]
+}
+
+func spread(v []float64) string {
+	format := "%.0f (%.0f-%.0f)"
+	if median(v) < 20 {
+		format = "%.2f (%.2f-%.2f)"
+	}
+	return fmt.Sprintf(format, median(v), slices.Min(v), slices.Max(v))
+}

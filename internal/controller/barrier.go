@@ -7,7 +7,6 @@ import (
 	"go.etcd.io/raft/v3"
 
 	"chronik/internal/clock"
-	"chronik/internal/metadata"
 )
 
 const (
@@ -32,12 +31,14 @@ func (b *barrier) readable(rs raft.ReadState) {
 	}
 }
 
-func (b *barrier) stop() {
+// stop answers everybody with an error.
+func (b *barrier) stop(err error) {
 	if b.timer != nil {
 		b.timer.Stop()
+		b.timer = nil
 	}
 	for _, done := range append(b.active, b.waiting...) {
-		done <- metadata.ErrClosed
+		done <- err
 	}
 	b.active, b.waiting = nil, nil
 }

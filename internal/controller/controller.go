@@ -37,7 +37,7 @@ var _ metadata.Store = (*Controller)(nil)
 func Open(o Options) (*Controller, error) {
 	o.setDefaults()
 	c := &Controller{o: o, id: RaftID(o.Directory), inbox: newInbox(), room: make(chan struct{}, o.Limits.Commands)}
-	j, r, err := openJournal(&c.o, c.durable)
+	j, r, err := openJournal(&c.o, c.durable, c.failed)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +155,11 @@ func (c *Controller) Close() error {
 // durable is the journal's report; it must not block.
 func (c *Controller) durable(count int64) {
 	c.inbox.post(func() { c.loop.durable(count) })
+}
+
+// failed is the journal's last report; it must not block.
+func (c *Controller) failed(err error) {
+	c.inbox.post(func() { c.loop.fail(err) })
 }
 
 // Receive takes a Raft message that another node sent with Transport.Send.

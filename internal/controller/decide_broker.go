@@ -43,10 +43,8 @@ func (s state) registerBroker(c metadata.RegisterBroker) (decision, error) {
 		}},
 		answer: answer,
 	}
-	if old == nil {
-		return d, nil // no partition knows it
-	}
-	wiped := old.Directory != c.Directory
+	// A broker that was unregistered meanwhile may have any disk.
+	wiped := old == nil || old.Directory != c.Directory
 	live := func(id kafka.BrokerID) bool { return s.live(id) || id == c.ID }
 	for topic := range s.image.Topics() {
 		for p := range topic.Partitions.All() {
@@ -112,18 +110,30 @@ func (s state) checkRegistration(c metadata.RegisterBroker) error {
 	return nil
 }
 
-// unregisterBroker takes the broker out of every in-sync set, but as the last member, and its leaders away.
+// unregisterBroker takes the broker out of every in-sync set, but as the last member, and its leaders away. With fewer brokers
+// the default of min.insync.replicas may be lower: eligible leaders go where the in-sync set is large enough then.
 func (s state) unregisterBroker(c unregisterBroker) (decision, error) {
 	if s.image.Broker(c.id) == nil {
 		return decision{}, kafka.ErrBrokerIDNotRegistered.With("Broker ID %d is not currently registered", c.id)
 	}
 	reason := fmt.Sprintf("broker %d unregistered", c.id)
-	d := decision{records: s.withdraw(c.id, reason, true)}
-	d.records = append(d.records, &pb.Record{
+	removed := &pb.Record{
 		Reason: reason,
 		Kind:   &pb.Record_BrokerRemoved{BrokerRemoved: &pb.BrokerRemoved{Id: int32(c.id)}},
-	})
-	return d, nil
+	}
+	s.image, _ = s.image.Apply(s.image.Offset()+1, &pb.Entry{Records: []*pb.Record{removed}})
+	records := []*pb.Record{removed}
+	for topic := range s.image.Topics() {
+		for p := range topic.Partitions.All() {
+			if len(p.ELR) == 0 && !slices.Contains(p.ISR, c.id) {
+				continue
+			}
+			ch := change(topic, p, reason)
+			ch.lost = []kafka.BrokerID{c.id}
+			records = s.withdraw(records, ch, c.id)
+		}
+	}
+	return decision{records: records}, nil
 }
 
 // fenceBroker moves its leaders and takes it out of the in-sync sets, together; or lets it lead again what has no leader.
@@ -138,7 +148,13 @@ func (s state) fenceBroker(c fenceBroker) (decision, error) {
 	var d decision
 	reason := because(c.reason, fmt.Sprintf("broker %d fenced", c.id))
 	if c.fenced {
-		d.records = s.withdraw(c.id, reason, false)
+		for topic := range s.image.Topics() {
+			for p := range topic.Partitions.All() {
+				if slices.Contains(p.ISR, c.id) {
+					d.records = s.withdraw(d.records, change(topic, p, reason), c.id)
+				}
+			}
+		}
 	} else {
 		reason = because(c.reason, fmt.Sprintf("broker %d unfenced", c.id))
 		d.records = s.leadWithout(c.id, reason)
@@ -150,26 +166,12 @@ func (s state) fenceBroker(c fenceBroker) (decision, error) {
 	return d, nil
 }
 
-// withdraw is the changes of all partitions that a broker must no longer lead nor be in sync with. With forGood it does not
-// become an eligible leader either.
-func (s state) withdraw(id kafka.BrokerID, reason string, forGood bool) []*pb.Record {
-	live := func(other kafka.BrokerID) bool { return other != id && s.live(other) }
-	var records []*pb.Record
-	for topic := range s.image.Topics() {
-		for p := range topic.Partitions.All() {
-			if p.Leader != id && !slices.Contains(p.ISR, id) && !slices.Contains(p.ELR, id) {
-				continue
-			}
-			ch := change(topic, p, reason)
-			if forGood {
-				ch.lost = []kafka.BrokerID{id}
-			}
-			ch.leave(id)
-			ch.elect(live)
-			if r := ch.record(s.image); r != nil {
-				records = append(records, r)
-			}
-		}
+// withdraw completes the change of a partition that a broker must no longer lead nor be in sync with.
+func (s state) withdraw(records []*pb.Record, ch *partitionChange, id kafka.BrokerID) []*pb.Record {
+	ch.leave(id)
+	ch.elect(func(other kafka.BrokerID) bool { return other != id && s.live(other) })
+	if r := ch.record(s.image); r != nil {
+		records = append(records, r)
 	}
 	return records
 }

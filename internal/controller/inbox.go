@@ -34,21 +34,16 @@ func (b *inbox) signal() {
 	}
 }
 
-// take waits for events. It returns false once the inbox is closed; events that came before are dropped then.
+// take waits for events and returns them with true; or, once the inbox is closed, the last ones with false.
 func (b *inbox) take(spare []func()) ([]func(), bool) {
 	for {
 		<-b.wake
 		b.mu.Lock()
-		if b.mu.closed {
-			b.mu.Unlock()
-			b.signal() // for whoever comes next
-			return nil, false
-		}
-		events := b.mu.events
+		events, closed := b.mu.events, b.mu.closed
 		b.mu.events = spare[:0]
 		b.mu.Unlock()
-		if len(events) > 0 {
-			return events, true
+		if closed || len(events) > 0 {
+			return events, !closed
 		}
 		spare = events
 	}

@@ -21,17 +21,18 @@ type walJournal struct {
 	written int64
 }
 
-// openJournal opens the metadata WAL and folds what it holds.
-func openJournal(o *Options, durable func(count int64)) (journal, *recovered, error) {
+// openJournal opens the metadata WAL and folds what it holds. durable and failed are called from the WAL's goroutines and
+// must not block.
+func openJournal(o *Options, durable func(count int64), failed func(error)) (journal, *recovered, error) {
 	log, err := wal.Open(wal.Options{
 		FS:             o.FS,
 		Dir:            o.Dir,
-		FileSize:       walFileSize,
+		FileSize:       o.walFileSize,
 		FilesMax:       walFilesMax,
 		ReferenceBytes: -1,
 		Clock:          o.Clock,
 		Logger:         o.Logger,
-		Fatal:          o.Fatal,
+		Fatal:          failed,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the metadata WAL: %w", err)

@@ -57,19 +57,18 @@ func (l *loop) run() {
 	l.armTick()
 	l.step()
 	var events []func()
-	for {
-		var open bool
-		if events, open = l.inbox.take(events); !open {
-			break
-		}
+	for open := true; open; {
+		events, open = l.inbox.take(events)
 		for i, event := range events {
 			events[i] = nil
 			event()
 		}
-		l.step()
+		if open {
+			l.step()
+		}
 	}
 	l.tick.Stop()
-	l.barrier.stop()
+	l.barrier.stop(errClosing)
 	l.snapshot.stop()
 	l.commands.refuse(errClosing)
 }
@@ -78,6 +77,7 @@ func (l *loop) run() {
 func (l *loop) step() {
 	if l.err != nil {
 		l.commands.refuse(errFailed(l.err))
+		l.barrier.stop(errFailed(l.err))
 		return
 	}
 	l.ready()
@@ -92,7 +92,7 @@ func (l *loop) armTick() {
 	l.tick = l.o.Clock.AfterFunc(tickInterval, func() {
 		l.inbox.post(func() {
 			l.node.Tick()
-			l.armTick()
+			l.tick.Reset(tickInterval)
 		})
 	})
 }

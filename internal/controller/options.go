@@ -39,6 +39,8 @@ type Options struct {
 
 	// For tests: the voters that a new cluster is formed of, by data directory; nil for this node alone.
 	voters [][16]byte
+	// For tests: the size of a file of the metadata WAL.
+	walFileSize int64
 }
 
 // Defaults are what a command leaves open.
@@ -83,6 +85,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.SnapshotBytes == 0 {
 		o.SnapshotBytes = defaultSnapshotBytes
+	}
+	if o.walFileSize == 0 {
+		o.walFileSize = walFileSize
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System{}

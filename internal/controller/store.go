@@ -17,9 +17,6 @@ func (c *Controller) Barrier(ctx context.Context) error {
 	}
 	select {
 	case err := <-done:
-		if errors.Is(err, metadata.ErrClosed) {
-			return errClosing
-		}
 		return err
 	case <-ctx.Done():
 		return kafka.ErrRequestTimedOut.With("no controller confirmed in time that the metadata of this node is current: %v", ctx.Err())
@@ -29,8 +26,11 @@ func (c *Controller) Barrier(ctx context.Context) error {
 // run has the loop decide a command, or forwards it to the node that leads. validateOnly decides and writes nothing.
 func (c *Controller) run(ctx context.Context, command any, validateOnly bool) (any, error) {
 	r, err := c.enqueue(&call{ctx: ctx, command: command, validateOnly: validateOnly, done: make(chan result, 1)})
-	if err != nil || r.forward == 0 {
-		return r.value, cmpErr(err, r.err)
+	if err != nil {
+		return nil, err
+	}
+	if r.forward == 0 {
+		return r.value, r.err
 	}
 	value, err := c.o.Transport.Forward(ctx, r.forward, Forwarded{Command: command, ValidateOnly: validateOnly})
 	if err != nil {
@@ -44,14 +44,6 @@ func (c *Controller) run(ctx context.Context, command any, validateOnly bool) (a
 	return value, nil
 }
 
-func cmpErr(errs ...error) error {
-	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-	if i < 0 {
-		return nil
-	}
-	return errs[i]
-}
-
 // Forwarded is a command on its way between nodes.
 type Forwarded struct {
 	Command      any
@@ -61,7 +53,10 @@ type Forwarded struct {
 // Execute runs a command that another node forwarded; NOT_CONTROLLER if this node does not lead.
 func (c *Controller) Execute(ctx context.Context, f Forwarded) (any, error) {
 	r, err := c.enqueue(&call{ctx: ctx, command: f.Command, validateOnly: f.ValidateOnly, local: true, done: make(chan result, 1)})
-	return r.value, cmpErr(err, r.err)
+	if err != nil {
+		return nil, err
+	}
+	return r.value, r.err
 }
 
 func (c *Controller) enqueue(call *call) (result, error) {

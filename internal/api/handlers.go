@@ -6,6 +6,7 @@ import (
 
 	"chronik/internal/clock"
 	"chronik/internal/config"
+	"chronik/internal/group"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
 	"chronik/internal/replica"
@@ -16,12 +17,16 @@ type Handlers struct {
 	NodeID   kafka.BrokerID
 	Store    metadata.Store
 	Replicas *replica.Manager
+	Groups   *group.Service
 	Static   *config.Config // as given at start
 	Config   *config.Live   // with what clients have changed since
 	Clock    clock.Clock
 	Logger   *slog.Logger
 	Version  string // of this program
 	APIs     []Key  // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
+
+	fetchSessions fetchSessions
+	producerIDs   producerIDs
 }
 
 // Dispatch gives the request its order and returns the reply to await on the connection's write side. The caller has

@@ -2,32 +2,27 @@ package replica
 
 import (
 	"context"
+	"errors"
 
 	"chronik/internal/config"
 	"chronik/internal/kafka"
 	"chronik/internal/log"
+	"chronik/internal/store"
 )
 
-// storage is what the manager needs of the store.
+// storage is what the manager needs of the store, and disk what a partition needs of it. The tests of watermark and
+// waiting put something in their place that becomes durable when they say so.
 type storage interface {
-	create(id kafka.TopicPartition, topic string, c config.Topic) (disk, error)
-	reconfigure(id kafka.TopicPartition, c config.Topic) error
-	remove(id kafka.TopicPartition) error
+	create(id kafka.TopicPartition, c config.Topic) (disk, error)
+	reconfigure(id kafka.TopicPartition, c config.Topic)
+	remove(ctx context.Context, id kafka.TopicPartition) error
 	partitions() []kafka.TopicPartition
 }
 
-// written is where an append went.
-type written struct {
-	BaseOffset    kafka.Offset
-	EndOffset     kafka.Offset // exclusive
-	LogAppendTime int64        // milliseconds; -1 if the batch carries its producer's times
-	Duplicate     bool
-}
-
-// disk is what a partition needs of the store.
+// disk is a *store.Partition.
 type disk interface {
-	// Append refuses an epoch that is not the last one started.
-	Append(batches []byte, epoch kafka.LeaderEpoch, origin Origin) (written, error)
+	// Append refuses an epoch below the last one started.
+	Append(batches []byte, epoch kafka.LeaderEpoch, origin Origin) (store.Result, error)
 	StartEpoch(ctx context.Context, epoch kafka.LeaderEpoch) error
 	SetLogStart(ctx context.Context, offset kafka.Offset) error
 	OnDurable(func(end kafka.Offset))
@@ -36,8 +31,9 @@ type disk interface {
 	LogStart() kafka.Offset
 	LogEnd() kafka.Offset
 	DurableEnd() kafka.Offset
-	FirstUnstable() kafka.Offset
 
+	// These may open the log's files: never under a mutex.
+	FirstUnstable() kafka.Offset
 	Read(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) (log.Slice, error)
 	ReadCopy(dst []byte, from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) ([]byte, error)
 	OffsetForTimestamp(millis int64, limit kafka.Offset) (log.TimestampOffset, bool, error)
@@ -45,4 +41,38 @@ type disk interface {
 	EndOffsetForEpoch(epoch kafka.LeaderEpoch) log.EpochOffset
 	EpochForOffset(offset kafka.Offset) kafka.LeaderEpoch
 	AbortedTransactions(from, to kafka.Offset) ([]log.AbortedTransaction, error)
+}
+
+// onStore is the real storage.
+type onStore struct{ s *store.Store }
+
+func (o onStore) create(id kafka.TopicPartition, c config.Topic) (disk, error) {
+	p, err := o.s.CreatePartition(id, c)
+	if err != nil {
+		return nil, err // not p: a nil pointer in an interface is no nil
+	}
+	return p, nil
+}
+
+func (o onStore) reconfigure(id kafka.TopicPartition, c config.Topic) { o.s.Reconfigure(id, c) }
+
+func (o onStore) remove(ctx context.Context, id kafka.TopicPartition) error {
+	return o.s.DeletePartition(ctx, id)
+}
+
+func (o onStore) partitions() []kafka.TopicPartition {
+	var ids []kafka.TopicPartition
+	for _, p := range o.s.Partitions() {
+		ids = append(ids, p.ID())
+	}
+	return ids
+}
+
+// diskError gives what the store refused with the code that a client must see: an epoch that is over means that
+// somebody else leads by now.
+func diskError(err error) error {
+	if errors.Is(err, log.ErrNotAtEnd) {
+		return kafka.ErrNotLeaderOrFollower.With("%v", err)
+	}
+	return err
 }

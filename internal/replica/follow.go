@@ -130,6 +130,8 @@ func (w *work) addEvent(image *metadata.Image, e metadata.Event) {
 		case metadata.BrokerResource:
 			w.broker = true
 		}
+	case metadata.BrokerRegistered, metadata.BrokerRemoved: // defaults follow the number of brokers
+		w.broker = true
 	case metadata.SnapshotInstalled:
 		w.broker = true
 		for d := range metadata.Difference(e.Old, e.New) {
@@ -146,57 +148,62 @@ func (m *Manager) do(w *work) {
 			w.configs[p.id.Topic] = struct{}{}
 		}
 	}
-	configs := map[kafka.TopicID]config.Topic{}
 	for id := range w.configs {
 		if t := w.image.TopicByID(id); t != nil {
-			configs[id] = m.resolve(t)
 			for i := range t.Partitions.Len() {
 				w.touch(kafka.TopicPartition{Topic: id, Partition: int32(i)})
 			}
 		}
 	}
 	ids := slices.SortedFunc(maps.Keys(w.dirty), compareIDs)
+	var kept, gone []kafka.TopicPartition
+	for _, id := range ids {
+		if meta := w.image.Partition(id); meta != nil && slices.Contains(meta.Replicas, m.o.Broker) {
+			kept = append(kept, id)
+			continue
+		}
+		m.forget(id, w.image.TopicByID(id.Topic) != nil)
+		gone = append(gone, id)
+	}
+	m.eachAtOnce(kept, func(id kafka.TopicPartition) {
+		_, reconfigure := w.configs[id.Topic]
+		m.settle(w.image, id, reconfigure)
+	})
+	if len(gone) > 0 { // removing files takes its time, and nobody has to wait for it
+		m.done.Go(func() { m.eachAtOnce(gone, m.remove) })
+	}
+}
+
+// eachAtOnce runs f for all, many at a time, and returns when all are done.
+func (m *Manager) eachAtOnce(ids []kafka.TopicPartition, f func(kafka.TopicPartition)) {
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range min(m.o.Concurrency, len(ids)) {
 		workers.Go(func() {
 			for i := next.Add(1) - 1; int(i) < len(ids); i = next.Add(1) - 1 {
-				id := ids[i]
-				var changed *config.Topic
-				if c, ok := configs[id.Topic]; ok {
-					changed = &c
-				}
-				m.settle(w.image, id, changed)
+				f(ids[i])
 			}
 		})
 	}
 	workers.Wait()
 }
 
-// settle makes one partition agree with the image. Concurrent calls are for different partitions.
-func (m *Manager) settle(image *metadata.Image, id kafka.TopicPartition, changed *config.Topic) {
+// settle makes a partition of this node agree with the image. Concurrent calls are for different partitions.
+func (m *Manager) settle(image *metadata.Image, id kafka.TopicPartition, reconfigure bool) {
 	m.partitions.RLock()
 	p := m.partitions.byID[id]
 	m.partitions.RUnlock()
 	topic, meta := image.TopicByID(id.Topic), image.Partition(id)
 	var err error
-	switch {
-	case meta == nil || !slices.Contains(meta.Replicas, m.o.Broker):
-		if p != nil {
-			err = m.remove(p, topic != nil)
-		}
-	case p == nil:
-		if p, err = m.create(id, topic); err == nil {
-			err = p.apply(m.ctx, meta)
-		}
-	default:
-		if changed != nil {
-			err = m.store.reconfigure(id, *changed)
-			p.reconfigure(*changed)
-		}
-		if err == nil {
-			err = p.apply(m.ctx, meta)
-		}
+	if p == nil {
+		p, err = m.create(id, topic.Name, m.resolve(image, topic, meta))
+	} else if reconfigure {
+		c := m.resolve(image, topic, meta)
+		m.store.reconfigure(id, c)
+		p.reconfigure(c)
+	}
+	if err == nil {
+		err = p.apply(m.ctx, meta)
 	}
 	if err != nil && m.ctx.Err() == nil {
 		m.log.Error("a partition could not be made to agree with the metadata; trying again",
@@ -205,33 +212,39 @@ func (m *Manager) settle(image *metadata.Image, id kafka.TopicPartition, changed
 	}
 }
 
-func (m *Manager) create(id kafka.TopicPartition, topic *metadata.Topic) (*Partition, error) {
-	c := m.resolve(topic)
-	d, err := m.store.create(id, topic.Name, c)
+func (m *Manager) create(id kafka.TopicPartition, topic string, c config.Topic) (*Partition, error) {
+	d, err := m.store.create(id, c)
 	if err != nil {
 		return nil, err
 	}
-	p := newPartition(id, topic.Name, m.o.Broker, d, c, m.codecs, m.o.Clock)
+	p := newPartition(id, topic, m.o.Broker, d, c, m.codecs, m.o.Clock)
 	m.partitions.Lock()
 	m.partitions.byID[id] = p
 	m.partitions.Unlock()
 	return p, nil
 }
 
-// remove ends service of a partition that this node has no more, and frees its disk.
-func (m *Manager) remove(p *Partition, moved bool) error {
-	if moved {
+// forget ends service of a partition that this node has no more: its topic was deleted, or it moved elsewhere.
+func (m *Manager) forget(id kafka.TopicPartition, moved bool) {
+	m.partitions.Lock()
+	p := m.partitions.byID[id]
+	delete(m.partitions.byID, id)
+	m.partitions.Unlock()
+	switch {
+	case p == nil:
+	case moved:
 		p.leave(kafka.ErrNotLeaderOrFollower)
-	} else {
+	default:
 		p.leave(kafka.ErrUnknownTopicOrPartition.With("topic %s was deleted", p.topic))
 	}
-	if err := m.store.remove(p.id); err != nil {
-		return err
+}
+
+// remove frees the disk of a partition that was forgotten. If the node stops first, the next start does it.
+func (m *Manager) remove(id kafka.TopicPartition) {
+	if err := m.store.remove(m.ctx, id); err != nil && m.ctx.Err() == nil {
+		m.log.Error("the files of a partition could not be removed; trying again", "partition", id, "error", err, "after", retryDelay)
+		m.retryLater(id)
 	}
-	m.partitions.Lock()
-	delete(m.partitions.byID, p.id)
-	m.partitions.Unlock()
-	return nil
 }
 
 // sweep deletes partitions on the disk whose topic is gone: it was deleted while this node was down. The image of a node
@@ -249,7 +262,7 @@ func (m *Manager) sweep() {
 			continue
 		}
 		m.log.Info("deleting a partition whose topic was deleted while this node was down", "partition", id)
-		if err := m.store.remove(id); err != nil {
+		if err := m.store.remove(m.ctx, id); err != nil {
 			m.log.Error("deleting a partition of a deleted topic failed; the next start tries again", "partition", id, "error", err)
 		}
 	}
@@ -295,12 +308,15 @@ func (m *Manager) reloadConfig(image *metadata.Image) {
 	m.config = c
 }
 
-func (m *Manager) resolve(t *metadata.Topic) config.Topic {
+// resolve is the configuration of a partition: the topic's, with a min.insync.replicas that follows the number of
+// brokers where nobody has set it.
+func (m *Manager) resolve(image *metadata.Image, t *metadata.Topic, p *metadata.Partition) config.Topic {
 	c, err := m.config.ResolveTopic(t.Config)
 	if err != nil {
 		m.log.Error("a topic's configuration is not applied; it runs with the defaults", "topic", t.Name, "error", err)
-		return m.config.Topic
+		c = m.config.Topic
 	}
+	c.MinInsyncReplicas = max(c.MinInsyncReplicas, int32(image.MinInsyncReplicas(t, len(p.Replicas))))
 	return c
 }
 

@@ -11,11 +11,13 @@ import (
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
 	"chronik/internal/record"
+	"chronik/internal/store"
 )
 
 // Options of a Manager.
 type Options struct {
 	Metadata metadata.Store
+	Store    *store.Store
 	Broker   kafka.BrokerID
 	Config   *config.Config // as given at start; what was set since comes with the image
 	Codecs   *record.Codecs // shared with the node's logs; nil for its own
@@ -59,7 +61,7 @@ type Manager struct {
 const retryDelay = time.Second
 
 // NewManager makes a manager; Start begins its work.
-func NewManager(o Options) *Manager { return newManager(o, nil) }
+func NewManager(o Options) *Manager { return newManager(o, onStore{o.Store}) }
 
 func newManager(o Options, s storage) *Manager {
 	if o.Concurrency == 0 {

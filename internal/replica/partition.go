@@ -33,7 +33,6 @@ type Partition struct {
 		epoch       kafka.PartitionEpoch // of the metadata last applied
 		epochStart  kafka.Offset         // the log's end when this node became leader
 		progress    progress
-		lastStable  kafka.Offset
 		committed   waitQueue // for the high watermark
 		durable     waitQueue // for this node's disk
 		watchers    []chan<- struct{}
@@ -48,7 +47,6 @@ func newPartition(id kafka.TopicPartition, topic string, local kafka.BrokerID, d
 	p.mu.progress.local = local
 	p.mu.progress.minInsync = int(c.MinInsyncReplicas)
 	p.mu.progress.highWatermark = d.LogStart()
-	p.mu.lastStable = d.LogStart()
 	d.OnDurable(p.onDurable)
 	return p
 }
@@ -73,10 +71,13 @@ func (p *Partition) HighWatermark() kafka.Offset {
 }
 
 // LastStableOffset is the offset below which, besides, every transaction is decided (KIP-98).
-func (p *Partition) LastStableOffset() kafka.Offset {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.mu.lastStable
+func (p *Partition) LastStableOffset() kafka.Offset { return p.lastStable(p.HighWatermark()) }
+
+func (p *Partition) lastStable(highWatermark kafka.Offset) kafka.Offset {
+	if first := p.disk.FirstUnstable(); first != kafka.NoOffset {
+		return min(highWatermark, first)
+	}
+	return highWatermark
 }
 
 // Leader is the leader's ID and epoch as this partition has applied them; led says that it is this node and serves.
@@ -89,22 +90,27 @@ func (p *Partition) Leader() (id kafka.BrokerID, epoch kafka.LeaderEpoch, led bo
 // Snapshot is the partition's offsets now; NOT_LEADER_OR_FOLLOWER if it is not led here, and the epoch errors of KIP-320
 // if epoch is neither NoLeaderEpoch nor the leader's.
 func (p *Partition) Snapshot(epoch kafka.LeaderEpoch) (Snapshot, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.checkLeaderLocked(epoch); err != nil {
-		return Snapshot{}, err
-	}
-	return p.snapshotLocked(), nil
+	s, _, err := p.snapshot(epoch)
+	return s, err
 }
 
-func (p *Partition) snapshotLocked() Snapshot {
-	return Snapshot{
+// snapshot also returns where the leader's epoch starts.
+func (p *Partition) snapshot(epoch kafka.LeaderEpoch) (Snapshot, kafka.Offset, error) {
+	p.mu.Lock()
+	if err := p.checkLeaderLocked(epoch); err != nil {
+		p.mu.Unlock()
+		return Snapshot{}, 0, err
+	}
+	s := Snapshot{
 		LogStart:      p.disk.LogStart(),
-		LastStable:    p.mu.lastStable,
 		HighWatermark: p.mu.progress.highWatermark,
 		LogEnd:        p.disk.LogEnd(),
 		LeaderEpoch:   p.mu.leaderEpoch,
 	}
+	epochStart := p.mu.epochStart
+	p.mu.Unlock()
+	s.LastStable = p.lastStable(s.HighWatermark)
+	return s, epochStart, nil
 }
 
 // checkLeaderLocked judges a request that must reach the leader, in the epoch that the client believes in. The epoch
@@ -174,10 +180,6 @@ func (p *Partition) advanceLocked() {
 	}
 	highWatermark := p.mu.progress.highWatermark
 	p.disk.SetHighWatermark(highWatermark)
-	p.mu.lastStable = highWatermark
-	if first := p.disk.FirstUnstable(); first != kafka.NoOffset {
-		p.mu.lastStable = min(highWatermark, first)
-	}
 	p.mu.committed.reached(highWatermark)
 	p.signalLocked()
 }

@@ -21,14 +21,14 @@ func (p *Partition) Append(r AppendRequest) (Appended, error) {
 	}
 	res, err := p.disk.Append(batches, epoch, r.Origin)
 	if err != nil {
-		return Appended{}, err
+		return Appended{}, diskError(err)
 	}
 	return Appended{
 		BaseOffset:  res.BaseOffset,
-		EndOffset:   res.EndOffset,
+		EndOffset:   res.EndOffset(),
 		LeaderEpoch: epoch,
 		AppendTime:  res.LogAppendTime,
-		LogStart:    p.disk.LogStart(),
+		LogStart:    res.LogStart,
 		Duplicate:   res.Duplicate,
 	}, nil
 }
@@ -121,4 +121,18 @@ func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch
 	}
 	queue.release(w)
 	return err
+}
+
+// Acknowledged tells whether Wait would return at once, with success.
+func (p *Partition) Acknowledged(acks Acks, a Appended) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	reached := p.mu.progress.highWatermark
+	switch acks {
+	case AcksNone:
+		return true
+	case AcksLeader:
+		reached = p.mu.progress.endOf(p.local)
+	}
+	return p.mu.gone == nil && p.mu.leader && p.mu.leaderEpoch == a.LeaderEpoch && reached >= a.EndOffset
 }

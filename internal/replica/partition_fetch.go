@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"cmp"
 	"io"
+	"slices"
 
 	"chronik/internal/kafka"
 	"chronik/internal/log"
@@ -88,6 +90,7 @@ func (p *Partition) aborted(from, to kafka.Offset) ([]AbortedTransaction, error)
 	for i, a := range found {
 		out[i] = AbortedTransaction{ProducerID: a.ProducerID, FirstOffset: a.FirstOffset}
 	}
+	slices.SortFunc(out, func(a, b AbortedTransaction) int { return cmp.Compare(a.FirstOffset, b.FirstOffset) })
 	return out, nil
 }
 
@@ -144,3 +147,6 @@ func (r *Records) Release() {
 	}
 	*r = Records{}
 }
+
+// CopiedRecords are records that lie in memory. The bytes belong to them from now on.
+func CopiedRecords(b []byte) Records { return Records{copied: b} }

@@ -24,14 +24,10 @@ var nothingFound = TimestampOffset{Timestamp: -1, Offset: kafka.NoOffset, Leader
 // replica's own question, shows all. OFFSET_NOT_AVAILABLE after an election, until the high watermark has reached the
 // start of the epoch (KIP-207).
 func (p *Partition) OffsetForTimestamp(timestamp int64, isolation Isolation, epoch kafka.LeaderEpoch) (TimestampOffset, error) {
-	p.mu.Lock()
-	if err := p.checkLeaderLocked(epoch); err != nil {
-		p.mu.Unlock()
+	s, epochStart, err := p.snapshot(epoch)
+	if err != nil {
 		return nothingFound, err
 	}
-	s, epochStart := p.snapshotLocked(), p.mu.epochStart
-	p.mu.Unlock()
-
 	limit := s.HighWatermark
 	switch isolation {
 	case ReadCommitted:

@@ -1,0 +1,260 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+	"chronik/internal/record"
+	"chronik/internal/replica"
+)
+
+// Produce (key 0). Advertised from version 0, because old librdkafka drops compression otherwise (KAFKA-18659), served
+// from 3, the first with record batches.
+//
+//	3   transactional ID
+//	5   log start offset
+//	7   zstd
+//	8   errors of single records (KIP-467)
+//	9   flexible
+//	10  leader hints (KIP-951)
+//	11, 12  errors and rules of transactions (KIP-890)
+//	13  topic IDs (KIP-516)
+//
+// The append happens here, on the read side, so that a connection's requests are stored in the order in which they came;
+// the acknowledgement is awaited on the write side.
+func (h *Handlers) produce(_ context.Context, r *Request) Reply {
+	p := &produce{h: h, r: r, req: r.Body.(*kmsg.ProduceRequest)}
+	p.timeout = time.Duration(max(0, p.req.TimeoutMillis)) * time.Millisecond
+	p.began = h.Clock.Now()
+	p.appendAll()
+	r.Ready = p.ready
+	return p.reply
+}
+
+// produce is one Produce request on its way.
+type produce struct {
+	h       *Handlers
+	r       *Request
+	req     *kmsg.ProduceRequest
+	resp    *kmsg.ProduceResponse
+	timeout time.Duration
+	began   time.Time
+	waits   []produceWait
+	unknown bool // some partition does not exist, as far as this node knows
+	failed  bool
+	one     [1]produceWait // room for the usual request
+}
+
+// produceWait is an append whose acknowledgement is awaited.
+type produceWait struct {
+	answer    *kmsg.ProduceResponseTopicPartition
+	partition *replica.Partition
+	appended  replica.Appended
+}
+
+func (p *produce) appendAll() {
+	p.resp = p.req.ResponseKind().(*kmsg.ProduceResponse)
+	p.resp.Topics = make([]kmsg.ProduceResponseTopic, len(p.req.Topics))
+	p.waits = p.one[:0]
+	refused := p.refusal()
+	image := p.h.Store.Image()
+	for i := range p.req.Topics {
+		t, out := &p.req.Topics[i], &p.resp.Topics[i]
+		out.Topic, out.TopicID = t.Topic, t.TopicID
+		out.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
+		topic, err := p.topic(image, t)
+		if refused != nil {
+			err = refused
+		}
+		for j := range t.Partitions {
+			in, answer := &t.Partitions[j], &out.Partitions[j]
+			*answer = kmsg.ProduceResponseTopicPartition{Partition: in.Partition, BaseOffset: -1, LogAppendTime: -1, LogStartOffset: -1}
+			answer.CurrentLeader.Default()
+			if err != nil {
+				p.fail(answer, err)
+				continue
+			}
+			p.append(topic, in, answer)
+		}
+	}
+}
+
+// refusal is what keeps the request as a whole from being tried. Transactions are not served yet; a client takes the
+// error as final, where UNSUPPORTED_VERSION and its like make some of them try for ever.
+func (p *produce) refusal() error {
+	for i := range p.req.Topics {
+		for j := range p.req.Topics[i].Partitions {
+			if b := p.req.Topics[i].Partitions[j].Records; len(b) >= record.HeaderSize && record.Batch(b).Magic() == 2 && record.Batch(b).Transactional() {
+				return kafka.ErrTransactionalIDAuthorizationFailed.With("transactions are not supported by this version of chronik")
+			}
+		}
+	}
+	return nil
+}
+
+func (p *produce) topic(image *metadata.Image, t *kmsg.ProduceRequestTopic) (*metadata.Topic, error) {
+	if p.req.Version >= 13 {
+		if topic := image.TopicByID(t.TopicID); topic != nil {
+			return topic, nil
+		}
+		return nil, kafka.ErrUnknownTopicID
+	}
+	if topic := image.Topic(t.Topic); topic != nil {
+		return topic, nil
+	}
+	return nil, kafka.ErrUnknownTopicOrPartition
+}
+
+// adminClientID may write to internal topics: Kafka's own tools call themselves that.
+const adminClientID = "__admin_client"
+
+func (p *produce) append(topic *metadata.Topic, in *kmsg.ProduceRequestTopicPartition, answer *kmsg.ProduceResponseTopicPartition) {
+	switch {
+	case topic.Partitions.At(in.Partition) == nil:
+		p.fail(answer, kafka.ErrUnknownTopicOrPartition)
+		return
+	case p.req.Acks < -1 || p.req.Acks > 1:
+		p.fail(answer, kafka.ErrInvalidRequiredAcks.With("acks=%d; it must be -1 (all), 1 or 0", p.req.Acks))
+		return
+	case topic.Internal && p.r.ClientID != adminClientID:
+		p.fail(answer, kafka.ErrInvalidTopic.With("topic %s is internal: clients may not write to it", topic.Name))
+		return
+	}
+	partition, err := p.h.Replicas.Partition(kafka.TopicPartition{Topic: topic.ID, Partition: in.Partition})
+	if err != nil {
+		p.fail(answer, err)
+		return
+	}
+	appended, err := partition.Append(replica.AppendRequest{
+		Batches:     in.Records,
+		Acks:        replica.Acks(p.req.Acks),
+		Origin:      record.FromClient,
+		Version:     p.req.Version,
+		LeaderEpoch: kafka.NoLeaderEpoch,
+	})
+	if err != nil {
+		p.refused(partition, answer, err)
+		return
+	}
+	answer.BaseOffset, answer.LogAppendTime = int64(appended.BaseOffset), appended.AppendTime
+	answer.LogStartOffset = int64(appended.LogStart)
+	if p.req.Acks != 0 {
+		p.waits = append(p.waits, produceWait{answer, partition, appended})
+	}
+}
+
+// refused answers for a partition that did not take the append.
+func (p *produce) refused(partition *replica.Partition, answer *kmsg.ProduceResponseTopicPartition, err error) {
+	p.fail(answer, err)
+	switch answer.ErrorCode {
+	case kafka.ErrNotLeaderOrFollower.Code, kafka.ErrUnknownTopicOrPartition.Code, kafka.ErrMessageTooLarge.Code,
+		kafka.ErrRecordListTooLarge.Code, kafka.ErrCorruptMessage.Code, kafka.ErrKafkaStorageError.Code:
+	default: // a producer compares the log's start with what it had acknowledged
+		answer.LogStartOffset = int64(partition.LogStart())
+	}
+	var invalid *record.ValidationError
+	if errors.As(err, &invalid) {
+		for _, e := range invalid.Records {
+			r := kmsg.NewProduceResponseTopicPartitionErrorRecord()
+			r.RelativeOffset, r.ErrorMessage = e.Index, &e.Message
+			answer.ErrorRecords = append(answer.ErrorRecords, r)
+		}
+	}
+	if answer.ErrorCode == kafka.ErrUnknownServerError.Code { // the storage reports its own failures
+		p.h.Logger.Error("an append failed", "topic", partition.Topic(), "partition", answer.Partition, "client", p.r.ClientID, "error", err)
+	}
+}
+
+func (p *produce) fail(answer *kmsg.ProduceResponseTopicPartition, err error) {
+	p.failed = true
+	answer.ErrorCode = kafka.CodeOf(err)
+	answer.ErrorMessage = kafka.Message(err)
+	if answer.ErrorCode == kafka.ErrUnknownTopicOrPartition.Code || answer.ErrorCode == kafka.ErrUnknownTopicID.Code {
+		p.unknown = true
+	}
+}
+
+// ready tells whether reply would not wait.
+func (p *produce) ready() bool {
+	for i := range p.waits {
+		if w := &p.waits[i]; !w.partition.Acknowledged(replica.Acks(p.req.Acks), w.appended) {
+			return false
+		}
+	}
+	return !p.unknown || p.req.Acks == 0
+}
+
+// reply awaits the acknowledgements.
+func (p *produce) reply(ctx context.Context) Response {
+	if p.req.Acks == 0 { // no answer; an error closes the connection, so that the client looks for the leader again
+		return Response{Close: p.failed}
+	}
+	for i := range p.waits {
+		w := &p.waits[i]
+		left := p.timeout - p.h.Clock.Now().Sub(p.began)
+		if err := w.partition.Wait(ctx, replica.Acks(p.req.Acks), w.appended, left); err != nil {
+			if ctx.Err() != nil {
+				return Response{Close: true}
+			}
+			p.fail(w.answer, err) // the offsets stay: the records were appended
+		}
+	}
+	if p.failed {
+		p.explain(ctx)
+	}
+	return Response{Message: p.resp}
+}
+
+// explain makes sure that what is called unknown really is, and hints at leaders (KIP-951).
+func (p *produce) explain(ctx context.Context) {
+	if p.unknown {
+		p.h.barrier(ctx)
+	}
+	image := p.h.Store.Image()
+	for i := range p.resp.Topics {
+		t := &p.resp.Topics[i]
+		name := t.Topic
+		if p.req.Version >= 13 {
+			if topic := image.TopicByID(t.TopicID); topic != nil {
+				name = topic.Name
+			}
+		}
+		for j := range t.Partitions {
+			p.explainOne(image, name, &t.Partitions[j])
+		}
+	}
+}
+
+func (p *produce) explainOne(image *metadata.Image, topic string, answer *kmsg.ProduceResponseTopicPartition) {
+	switch answer.ErrorCode {
+	case kafka.ErrUnknownTopicOrPartition.Code, kafka.ErrUnknownTopicID.Code:
+		t := image.Topic(topic)
+		if t == nil || t.Partitions.At(answer.Partition) == nil {
+			return
+		}
+		// It exists after all. The order of this connection's requests was given without it, so the client sends it again.
+		answer.ErrorCode, answer.ErrorMessage = kafka.ErrNotLeaderOrFollower.Code, nil
+	case kafka.ErrNotLeaderOrFollower.Code:
+	default:
+		return
+	}
+	if p.req.Version < 10 {
+		return
+	}
+	if hint, ok := p.h.leaderHint(p.r.Conn, topic, answer.Partition); ok {
+		answer.CurrentLeader.LeaderID, answer.CurrentLeader.LeaderEpoch = int32(hint.node.id), int32(hint.epoch)
+		for i := range p.resp.Brokers {
+			if p.resp.Brokers[i].NodeID == int32(hint.node.id) {
+				return
+			}
+		}
+		b := kmsg.NewProduceResponseBroker()
+		b.NodeID, b.Host, b.Port, b.Rack = int32(hint.node.id), hint.node.host, hint.node.port, hint.node.rack
+		p.resp.Brokers = append(p.resp.Brokers, b)
+	}
+}

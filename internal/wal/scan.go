@@ -145,6 +145,11 @@ func (s *scan) read(from LSN, fn func(Record) error) error {
 			return err
 		}
 	}
+	if len(s.run) == 0 {
+		if err := s.checkDamagedHeaders(); err != nil {
+			return err
+		}
+	}
 	if s.end < from {
 		return &CorruptionError{s.dir, 0, fmt.Sprintf("the log ends at record %d, but is needed from %d on", s.end, from)}
 	}

@@ -68,7 +68,7 @@ func (s state) createTopic(t metadata.CreateTopic) (*pb.Record, error) {
 	if t.Name == metadataTopic {
 		return nil, kafka.ErrInvalidRequest.With("Creation of internal topic %s is prohibited.", metadataTopic)
 	}
-	if err := checkTopicName(t.Name); err != nil {
+	if err := kafka.CheckTopicName(t.Name); err != nil {
 		return nil, err
 	}
 	if existing := s.image.Topic(t.Name); existing != nil {

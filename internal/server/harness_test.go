@@ -154,6 +154,12 @@ func heartbeat(group string) *kmsg.HeartbeatRequest {
 	return r
 }
 
+func minimalFetch() *kmsg.FetchRequest {
+	r := kmsg.NewPtrFetchRequest()
+	r.SetVersion(4)
+	return r
+}
+
 func produce(version int16, topic string, records []byte) *kmsg.ProduceRequest {
 	r := kmsg.NewPtrProduceRequest()
 	r.SetVersion(version)

@@ -72,12 +72,12 @@ func (s *sender) write(p []byte, more bool) (int, error) {
 }
 
 func (s *sender) writeOnce(fd uintptr) bool {
-	flags := unix.MSG_NOSIGNAL
-	if s.more {
-		flags |= unix.MSG_MORE
-	}
 	for {
-		s.n, s.err = unix.SendmsgN(int(fd), s.p, nil, nil, flags)
+		if s.more {
+			s.n, s.err = unix.SendmsgN(int(fd), s.p, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_MORE)
+		} else {
+			s.n, s.err = syscall.Write(int(fd), s.p)
+		}
 		switch s.err {
 		case syscall.EINTR:
 			continue

@@ -112,5 +112,7 @@ var (
 	ErrNotAtEnd = errors.New("not at the end of the log")
 	// ErrFailed is returned by every change after an append that could neither be completed nor undone.
 	ErrFailed = errors.New("the log failed and takes no more changes until it is opened again")
-	ErrClosed = errors.New("the log is closed")
+	// ErrRecovering is returned by what has to wait for FinishRecovery.
+	ErrRecovering = errors.New("the log is still being recovered")
+	ErrClosed     = errors.New("the log is closed")
 )

@@ -1,0 +1,195 @@
+package log
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"chronik/internal/kafka"
+	"chronik/internal/vfs"
+)
+
+// An index file (docs/format/index.md) is a header and entries of the same size, one per interval of the segment: offset
+// index, time index and checksums in one.
+const (
+	indexEntrySize  = 32
+	indexHeaderSize = 32
+	indexVersion    = 1
+	indexTailMax    = 128 // entries kept in memory before they are written
+	indexMagic      = "chronIDX"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// entry describes one interval: a stretch of whole batches. The intervals of a segment follow one another without gaps.
+type entry struct {
+	base         uint32 // offset of the first batch, relative to the segment's base
+	position     uint32 // of its first byte
+	length       uint32 // bytes
+	crc          uint32 // CRC32C of the interval's bytes
+	maxTimestamp int64  // the largest in the segment up to the interval's end
+	maxOffset    uint32 // base offset of the first batch with it, relative
+}
+
+func (e *entry) end() int64 { return int64(e.position) + int64(e.length) }
+
+// append encodes an entry. Its own checksum is bound to the segment and to the entry's place in the index.
+func (e *entry) append(dst []byte, base kafka.Offset, ordinal int) []byte {
+	at := len(dst)
+	dst = binary.BigEndian.AppendUint32(dst, e.base)
+	dst = binary.BigEndian.AppendUint32(dst, e.position)
+	dst = binary.BigEndian.AppendUint32(dst, e.length)
+	dst = binary.BigEndian.AppendUint32(dst, e.crc)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.maxTimestamp))
+	dst = binary.BigEndian.AppendUint32(dst, e.maxOffset)
+	return binary.BigEndian.AppendUint32(dst, entryCheck(dst[at:], base, ordinal))
+}
+
+func entryCheck(b []byte, base kafka.Offset, ordinal int) uint32 {
+	var seed [12]byte
+	binary.BigEndian.PutUint64(seed[:], uint64(base))
+	binary.BigEndian.PutUint32(seed[8:], uint32(ordinal))
+	return crc32.Update(crc32.Update(0, castagnoli, seed[:]), castagnoli, b[:indexEntrySize-4])
+}
+
+// parseEntry decodes an entry; ok is false if it is not what was written there.
+func parseEntry(b []byte, base kafka.Offset, ordinal int) (e entry, ok bool) {
+	if len(b) < indexEntrySize || binary.BigEndian.Uint32(b[28:]) != entryCheck(b, base, ordinal) {
+		return entry{}, false
+	}
+	return entry{
+		base:         binary.BigEndian.Uint32(b),
+		position:     binary.BigEndian.Uint32(b[4:]),
+		length:       binary.BigEndian.Uint32(b[8:]),
+		crc:          binary.BigEndian.Uint32(b[12:]),
+		maxTimestamp: int64(binary.BigEndian.Uint64(b[16:])),
+		maxOffset:    binary.BigEndian.Uint32(b[24:]),
+	}, true
+}
+
+func appendIndexHeader(dst []byte, base kafka.Offset) []byte {
+	at := len(dst)
+	dst = append(dst, indexMagic...)
+	dst = binary.BigEndian.AppendUint16(dst, indexVersion)
+	dst = append(dst, 0, 0, 0, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(base))
+	dst = append(dst, 0, 0, 0, 0)
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[at:], castagnoli))
+}
+
+// checkIndexHeader says what is wrong with an index's first bytes, nil if nothing is.
+func checkIndexHeader(b []byte, base kafka.Offset) error {
+	switch {
+	case len(b) < indexHeaderSize:
+		return fmt.Errorf("the header is cut short")
+	case string(b[:8]) != indexMagic:
+		return fmt.Errorf("it does not begin with %q", indexMagic)
+	case binary.BigEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli):
+		return fmt.Errorf("the header's checksum does not fit")
+	case binary.BigEndian.Uint16(b[8:]) != indexVersion:
+		return fmt.Errorf("format version %d is not known; this program writes %d", binary.BigEndian.Uint16(b[8:]), indexVersion)
+	case kafka.Offset(binary.BigEndian.Uint64(b[16:])) != base:
+		return fmt.Errorf("it belongs to the segment at offset %d", int64(binary.BigEndian.Uint64(b[16:])))
+	}
+	return nil
+}
+
+// interval is the stretch at a segment's end that has no entry yet.
+type interval struct {
+	start  int64 // byte position
+	length int64
+	base   kafka.Offset // of its first batch, if length > 0
+	crc    uint32
+}
+
+func (i *interval) end() int64 { return i.start + i.length }
+
+// indexState is what a log remembers of a segment's index. Guarded by Log.mu.
+type indexState struct {
+	written int      // entries in the file
+	tail    []entry  // behind those, not yet written
+	open    interval // behind those, not yet an entry
+}
+
+func (x *indexState) entries() int { return x.written + len(x.tail) }
+
+// close turns the open interval into an entry.
+func (s *segment) closeIntervalLocked() {
+	x := &s.index
+	if x.open.length == 0 {
+		return
+	}
+	x.tail = append(x.tail, entry{
+		base:         uint32(x.open.base - s.base),
+		position:     uint32(x.open.start),
+		length:       uint32(x.open.length),
+		crc:          x.open.crc,
+		maxTimestamp: s.maxTimestamp,
+		maxOffset:    uint32(s.maxOffset - s.base),
+	})
+	x.open = interval{start: x.open.end()}
+}
+
+// flushIndex writes the entries in memory to the index file.
+func (l *Log) flushIndex(s *segment, buf []byte) ([]byte, error) {
+	l.indexing <- struct{}{}
+	defer func() { <-l.indexing }()
+	l.mu.Lock()
+	first, n := s.index.written, len(s.index.tail)
+	if n == 0 {
+		l.mu.Unlock()
+		return buf, nil
+	}
+	buf = buf[:0]
+	if first == 0 {
+		buf = appendIndexHeader(buf, s.base)
+	}
+	for i := range s.index.tail {
+		buf = s.index.tail[i].append(buf, s.base, first+i)
+	}
+	l.mu.Unlock()
+
+	open := s.indexFile.acquire
+	if first == 0 {
+		open = func() (vfs.File, error) { return s.indexFile.create(false) }
+	}
+	file, err := open()
+	if err != nil {
+		return buf, err
+	}
+	defer s.indexFile.releaseDirty()
+	at := int64(0)
+	if first > 0 {
+		at = indexHeaderSize + int64(first)*indexEntrySize
+	}
+	if _, err := file.WriteAt(buf, at); err != nil {
+		return buf, fmt.Errorf("write index %s: %w", s.indexFile.path, err)
+	}
+	l.mu.Lock()
+	if first == 0 {
+		s.names++
+	}
+	s.index.written += n
+	s.index.tail = append(s.index.tail[:0], s.index.tail[n:]...)
+	l.mu.Unlock()
+	return buf, nil
+}
+
+// readEntry reads one entry of an index file.
+func (l *Log) readEntry(s *segment, file reads, ordinal int) (entry, error) {
+	var b [indexEntrySize]byte
+	at := indexHeaderSize + int64(ordinal)*indexEntrySize
+	if _, err := file.ReadAt(b[:], at); err != nil {
+		return entry{}, &Corruption{File: s.indexFile.path, Position: at, Offset: s.base, Reason: fmt.Sprintf("entry %d cannot be read: %v", ordinal, err)}
+	}
+	e, ok := parseEntry(b[:], s.base, ordinal)
+	if !ok {
+		return entry{}, &Corruption{File: s.indexFile.path, Position: at, Offset: s.base, Reason: fmt.Sprintf("the checksum of entry %d does not fit", ordinal)}
+	}
+	return e, nil
+}
+
+// reads is what readEntry needs of a file.
+type reads interface {
+	ReadAt(p []byte, off int64) (int, error)
+}

@@ -1,0 +1,209 @@
+package log
+
+import (
+	"fmt"
+	"hash/crc32"
+	"path"
+	"slices"
+
+	"chronik/internal/kafka"
+	"chronik/internal/vfs"
+)
+
+type vfsFile = vfs.File
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// Replay appends again, during recovery, what the WAL holds: batches already numbered, at exactly the place that they were
+// given (Base and Position of the placement). ErrNotAtEnd where the log's end is elsewhere or the epoch is below the last:
+// the operation is older than the state and is to be skipped.
+func (l *Log) Replay(batches []byte, base kafka.Offset, position int64) (Placement, error) {
+	if err := l.split(batches); err != nil {
+		return Placement{}, err
+	}
+	if err := l.checkNumbered(); err != nil {
+		return Placement{}, err
+	}
+	if err := l.moveTo(base, position); err != nil {
+		return Placement{}, err
+	}
+	return l.write(batches, replayBytes)
+}
+
+// ReplayReference accepts bytes that are in the segment already and that the WAL knows by place and checksum only.
+// ErrNotAtEnd as for Replay; a *Corruption if the bytes are not there.
+func (l *Log) ReplayReference(base kafka.Offset, position, length int64, crc uint32) (Placement, error) {
+	if length <= 0 || length > maxReference {
+		return Placement{}, fmt.Errorf("a reference of %d bytes into %s: %w", length, l.o.Name, kafka.ErrCorruptMessage)
+	}
+	if err := l.reaches(base, position); err != nil {
+		return Placement{}, err
+	}
+	name := path.Join(l.o.Dir, fileName(base, dataSuffix))
+	corrupt := func(reason string) error {
+		return &Corruption{File: name, Position: position, Offset: l.LogEnd(), Reason: reason}
+	}
+	buf, err := l.readReference(name, position, length)
+	if err != nil {
+		return Placement{}, err
+	}
+	if int64(len(buf)) < length || checksum(buf) != crc {
+		return Placement{}, corrupt(fmt.Sprintf("%d bytes logged by reference are not there as they were written", length))
+	}
+	if err := l.split(buf); err != nil {
+		return Placement{}, corrupt(err.Error())
+	}
+	if err := l.checkNumbered(); err != nil {
+		return Placement{}, err
+	}
+	if err := l.moveTo(base, position); err != nil {
+		return Placement{}, err
+	}
+	return l.write(buf, bytesAreThere)
+}
+
+// maxReference bounds the bytes of one reference.
+const maxReference = 1 << 30
+
+// readReference reads up to length bytes, fewer where the file ends.
+func (l *Log) readReference(name string, position, length int64) ([]byte, error) {
+	file, err := l.o.FS.Open(name)
+	if vfsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	size, err := file.Size()
+	if err != nil || size <= position {
+		return nil, err
+	}
+	buf := make([]byte, min(length, size-position))
+	return buf, readFull(file, name, buf, position)
+}
+
+// reaches tells whether an append at that place comes next; ErrNotAtEnd if not.
+func (l *Log) reaches(base kafka.Offset, position int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.usableLocked(true); err != nil {
+		return err
+	}
+	if !l.mu.recovering {
+		return fmt.Errorf("replay into %s after its recovery: %w", l.o.Name, ErrNotAtEnd)
+	}
+	s := l.activeLocked()
+	if s != nil && s.base == base && s.size == position || base == l.mu.end && position == 0 {
+		return nil
+	}
+	return fmt.Errorf("byte %d of the segment at offset %d is not where %s ends (offset %d): %w", position, base, l.o.Name, l.mu.end, ErrNotAtEnd)
+}
+
+// moveTo rolls, where the original did.
+func (l *Log) moveTo(base kafka.Offset, position int64) error {
+	if err := l.reaches(base, position); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	s := l.activeLocked()
+	l.mu.Unlock()
+	if s != nil && s.base == base {
+		return nil
+	}
+	return l.roll()
+}
+
+// FinishRecovery ends replay: what the files hold behind the end is cut, and appending may begin. Nothing it does needs to
+// be durable: the next recovery would do it again.
+func (l *Log) FinishRecovery() error {
+	l.maintenance <- struct{}{}
+	defer func() { <-l.maintenance }()
+	l.mu.Lock()
+	if err := l.usableLocked(true); err != nil || !l.mu.recovering {
+		l.mu.Unlock()
+		return err
+	}
+	end, active, made := l.mu.end, l.activeLocked(), l.mu.dirMade
+	keep := map[string]bool{}
+	for _, s := range l.mu.segments {
+		keep[s.data.path], keep[s.indexFile.path], keep[s.abortedPath()] = true, true, true
+	}
+	gone := slices.DeleteFunc(slices.Clone(l.mu.snapshots), func(o kafka.Offset) bool { return o <= end })
+	l.mu.snapshots = slices.DeleteFunc(l.mu.snapshots, func(o kafka.Offset) bool { return o > end })
+	l.mu.Unlock()
+	if made {
+		if err := l.removeSnapshots(gone); err != nil {
+			return err
+		}
+		if err := l.removeStrays(keep); err != nil {
+			return err
+		}
+	}
+	if active != nil {
+		if err := l.cut(active); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	l.mu.recovering = false
+	if l.o.Unclean && active != nil {
+		active.names++ // names that the last process made may not have been synced
+	}
+	l.mu.Unlock()
+	return nil
+}
+
+// removeStrays removes segment files that are not the log's and files that were being written aside.
+func (l *Log) removeStrays(keep map[string]bool) error {
+	names, err := l.o.FS.ReadDir(l.o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		stray := path.Ext(name) == tempSuffix
+		for _, suffix := range []string{dataSuffix, indexSuffix, abortedSuffix} {
+			if _, ok := parseName(name, suffix); ok {
+				stray = true
+			}
+		}
+		name = path.Join(l.o.Dir, name)
+		if stray && !keep[name] {
+			if err := l.o.FS.Remove(name); err != nil && !vfsNotExist(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cut makes a segment's files end where the log says that they do.
+func (l *Log) cut(s *segment) error {
+	l.mu.Lock()
+	size, written := s.size, s.index.written
+	l.mu.Unlock()
+	if err := cutFile(&s.data.handle, size); err != nil {
+		return err
+	}
+	l.indexing <- struct{}{}
+	defer func() { <-l.indexing }()
+	if written == 0 {
+		return cutFile(&s.indexFile, 0)
+	}
+	return cutFile(&s.indexFile, indexHeaderSize+int64(written)*indexEntrySize)
+}
+
+func cutFile(h *handle, size int64) error {
+	file, err := h.acquire()
+	if vfsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer h.releaseDirty()
+	if have, err := file.Size(); err != nil || have <= size {
+		return err
+	}
+	return file.Truncate(size)
+}

@@ -1,0 +1,185 @@
+package log
+
+import (
+	"fmt"
+	"path"
+	"sort"
+	"strconv"
+	"strings"
+
+	"chronik/internal/kafka"
+	"chronik/internal/record"
+)
+
+// The names of a partition's files. Offsets are written with twenty digits, so that names sort as offsets do.
+const (
+	dataSuffix     = ".log"
+	indexSuffix    = ".index"
+	abortedSuffix  = ".txnindex"
+	snapshotSuffix = ".snapshot"
+	epochsName     = "leader-epochs"
+	tempSuffix     = ".tmp"
+)
+
+func fileName(offset kafka.Offset, suffix string) string {
+	return fmt.Sprintf("%020d%s", int64(offset), suffix)
+}
+
+// parseName reads the offset out of a name that fileName made.
+func parseName(name, suffix string) (kafka.Offset, bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	return kafka.Offset(n), err == nil && n >= 0
+}
+
+// SegmentFile is a segment's data file, for whoever must sync what was appended to it.
+type SegmentFile struct {
+	handle
+	log *Log
+	seg *segment
+}
+
+// Name is the file's path.
+func (s *SegmentFile) Name() string { return s.path }
+
+// Sync makes the bytes that were written before the call durable, and the file's name in its directory if it is not yet.
+// A file that was deleted meanwhile has nothing to sync. An error is fatal to the process (storage.md).
+func (s *SegmentFile) Sync() error {
+	file, err := s.acquire()
+	if err != nil {
+		if s.gone() {
+			return nil
+		}
+		return err
+	}
+	defer s.release()
+	if err := file.Datasync(); err != nil {
+		return fmt.Errorf("sync %s: %w", s.path, err)
+	}
+	return s.log.syncNames(s.seg)
+}
+
+func (h *handle) gone() bool {
+	h.files.mu.Lock()
+	defer h.files.mu.Unlock()
+	return h.removed
+}
+
+// segment is one stretch of the log: a data file and an index. Its fields below the handles are guarded by Log.mu.
+type segment struct {
+	base      kafka.Offset
+	data      SegmentFile
+	indexFile handle
+
+	size          int64        // bytes that count
+	end           kafka.Offset // exclusive
+	index         indexState
+	tornBytes     int64        // found behind the end of a log opened without a checkpoint
+	rebuilt       int          // times the index was built again
+	loaded        bool         // index, maxTimestamp and maxOffset are known; else only base, size and end are
+	maxTimestamp  int64        // record.NoTimestamp if there is none
+	maxOffset     kafka.Offset // base offset of the first batch that has it
+	rollTimestamp int64        // largest timestamp of the first batch, from which segment.ms counts; see rollKnown
+	rollKnown     bool
+	createdMillis int64
+	names         uint32 // files of the segment that were made
+	namesSynced   uint32 // of those, how many before the directory was last synced
+
+	aborted       []AbortedTransaction // by the offset of their markers
+	abortedLoaded bool
+	abortedDirty  bool
+}
+
+func (l *Log) newSegment(base kafka.Offset) *segment {
+	s := &segment{
+		base: base, end: base, maxTimestamp: record.NoTimestamp, maxOffset: base,
+		rollTimestamp: record.NoTimestamp, createdMillis: l.o.Clock.Now().UnixMilli(),
+		indexFile: l.files.handle(path.Join(l.o.Dir, fileName(base, indexSuffix))),
+	}
+	s.data = SegmentFile{handle: l.files.handle(path.Join(l.o.Dir, fileName(base, dataSuffix))), log: l, seg: s}
+	return s
+}
+
+func (s *segment) abortedPath() string {
+	return strings.TrimSuffix(s.data.path, dataSuffix) + abortedSuffix
+}
+
+// segmentIndexLocked finds the segment that holds offset: the last that does not begin behind it; -1 if there is none.
+func (l *Log) segmentIndexLocked(offset kafka.Offset) int {
+	segments := l.mu.segments
+	return sort.Search(len(segments), func(i int) bool { return segments[i].base > offset }) - 1
+}
+
+func (l *Log) activeLocked() *segment {
+	if n := len(l.mu.segments); n > 0 {
+		return l.mu.segments[n-1]
+	}
+	return nil
+}
+
+// addLocked counts an appended batch in.
+func (s *segment) addLocked(b record.Batch, crc uint32, intervalBytes int64) {
+	size := int64(b.Size())
+	x := &s.index
+	if size >= intervalBytes {
+		s.closeIntervalLocked() // a large batch is an interval of its own
+	}
+	if x.open.length == 0 {
+		x.open.base = b.BaseOffset()
+	}
+	if x.open.length == 0 {
+		x.open.crc = crc
+	} else {
+		x.open.crc = combineCRC(x.open.crc, crc, size)
+	}
+	x.open.length += size
+	if s.size == 0 {
+		s.rollTimestamp, s.rollKnown = b.MaxTimestamp(), true
+	}
+	s.size += size
+	s.end = b.NextOffset()
+	if t := b.MaxTimestamp(); t > s.maxTimestamp {
+		s.maxTimestamp, s.maxOffset = t, b.BaseOffset()
+	}
+	if x.open.length >= intervalBytes {
+		s.closeIntervalLocked()
+	}
+}
+
+// unlink removes a segment's files. Readers keep them until they are done.
+func (l *Log) unlink(s *segment) error {
+	s.data.remove()
+	s.indexFile.remove()
+	for _, name := range []string{s.indexFile.path, s.abortedPath(), s.data.path} {
+		if err := l.o.FS.Remove(name); err != nil && !vfsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncNames makes the names of a segment's files durable, and those of the partition's directory.
+func (l *Log) syncNames(s *segment) error {
+	l.mu.Lock()
+	names, dir := s.names, l.mu.unsyncedDir
+	synced := s.namesSynced == names
+	l.mu.Unlock()
+	if dir {
+		if err := l.o.FS.SyncDir(path.Dir(l.o.Dir)); err != nil {
+			return err
+		}
+	}
+	if !synced {
+		if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	s.namesSynced = max(s.namesSynced, names)
+	l.mu.unsyncedDir = l.mu.unsyncedDir && !dir
+	l.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,140 @@
+package log
+
+import (
+	"fmt"
+
+	"chronik/internal/kafka"
+)
+
+// Synced is a state of which every byte is known to be synced.
+func (l *Log) Synced() Checkpoint {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.syncedLocked()
+}
+
+func (l *Log) syncedLocked() Checkpoint {
+	c := l.mu.synced
+	c.LogStart, c.Generation = l.mu.logStart, l.mu.generation
+	if len(l.mu.segments) == 0 {
+		c.Segment, c.Position, c.EndOffset = l.mu.end, 0, l.mu.end
+	}
+	return c
+}
+
+// Unsynced is the number of bytes that Sync would bring to the disk.
+func (l *Log) Unsynced() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unsyncedLocked()
+}
+
+func (l *Log) unsyncedLocked() int64 {
+	var n int64
+	for _, s := range l.mu.segments {
+		switch {
+		case s.base == l.mu.synced.Segment:
+			n += s.size - l.mu.synced.Position
+		case s.base > l.mu.synced.Segment:
+			n += s.size
+		}
+	}
+	return n
+}
+
+// Sync syncs everything appended before the call.
+func (l *Log) Sync() (Checkpoint, error) {
+	l.mu.Lock()
+	end, generation := l.mu.end, l.mu.generation
+	l.mu.Unlock()
+	for {
+		c, more, err := l.SyncOldest()
+		if err != nil || !more || c.EndOffset >= end || c.Generation != generation {
+			return c, err
+		}
+	}
+}
+
+// SyncOldest syncs the oldest segment that has unsynced bytes (data, index, directory entry), the epoch history and a
+// snapshot that is due, and returns the state that is synced now; more says that there is another such segment. An error
+// is fatal to the process.
+func (l *Log) SyncOldest() (c Checkpoint, more bool, err error) {
+	l.maintenance <- struct{}{}
+	defer func() { <-l.maintenance }()
+	l.mu.Lock()
+	if err := l.usableLocked(false); err != nil {
+		l.mu.Unlock()
+		return Checkpoint{}, false, err
+	}
+	s := l.oldestUnsyncedLocked()
+	var size int64
+	var end kafka.Offset
+	if s != nil {
+		s.closeIntervalLocked()
+		size, end = s.size, s.end
+	}
+	l.mu.Unlock()
+	if s != nil {
+		if err := l.syncSegment(s); err != nil {
+			return Checkpoint{}, false, err
+		}
+	}
+	if err := l.syncEpochs(); err != nil {
+		return Checkpoint{}, false, err
+	}
+	if err := l.writeSnapshot(); err != nil {
+		return Checkpoint{}, false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s != nil {
+		l.mu.synced.Segment, l.mu.synced.Position, l.mu.synced.EndOffset = s.base, size, end
+	}
+	return l.syncedLocked(), l.unsyncedLocked() > 0, nil
+}
+
+// oldestUnsyncedLocked is the first segment with anything to sync; nil if there is none.
+func (l *Log) oldestUnsyncedLocked() *segment {
+	for _, s := range l.mu.segments {
+		if s.base < l.mu.synced.Segment {
+			continue
+		}
+		position := int64(0)
+		if s.base == l.mu.synced.Segment {
+			position = l.mu.synced.Position
+		}
+		if s.size > position || s.names != s.namesSynced || s.abortedDirty {
+			return s
+		}
+	}
+	return nil
+}
+
+// syncSegment brings a segment's files to the disk. The caller holds the maintenance slot.
+func (l *Log) syncSegment(s *segment) error {
+	if _, err := l.flushIndex(s, nil); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	indexed := s.index.written > 0
+	l.mu.Unlock()
+	for _, h := range []*handle{&s.data.handle, &s.indexFile} {
+		if h == &s.indexFile && !indexed {
+			continue
+		}
+		file, err := h.acquire()
+		if err != nil {
+			return err
+		}
+		h.clean()
+		err = file.Datasync()
+		h.release()
+		if err != nil {
+			return fmt.Errorf("sync %s: %w", h.path, err)
+		}
+	}
+	if err := l.syncNames(s); err != nil {
+		return err
+	}
+	return l.syncAborted(s)
+}

@@ -1,0 +1,195 @@
+package log
+
+import (
+	"fmt"
+	"slices"
+
+	"chronik/internal/kafka"
+)
+
+// StartEpoch notes that a leader epoch begins at offset, which is the log's end. Idempotent. ErrNotAtEnd for an older
+// epoch or another offset.
+func (l *Log) StartEpoch(epoch kafka.LeaderEpoch, offset kafka.Offset) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.usableLocked(true); err != nil {
+		return err
+	}
+	last := l.mu.epochs.last()
+	if last.Epoch == epoch && last.Offset == offset {
+		return nil
+	}
+	if epoch <= last.Epoch || offset != l.mu.end {
+		return fmt.Errorf("epoch %d of %s at offset %d, the log ends at %d in epoch %d: %w", epoch, l.o.Name, offset, l.mu.end, last.Epoch, ErrNotAtEnd)
+	}
+	if l.mu.epochs.assign(EpochOffset{epoch, offset}) {
+		l.mu.epochsDirty = true
+	}
+	return nil
+}
+
+// TruncateTo cuts everything at and behind offset, whole batches: the end may come to lie before it. It raises the
+// generation, also where there is nothing to cut, and returns the new end. Below the log's start it is Reset(offset).
+func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
+	l.maintenance <- struct{}{}
+	defer func() { <-l.maintenance }()
+	l.mu.Lock()
+	if err := l.usableLocked(true); err != nil {
+		l.mu.Unlock()
+		return 0, err
+	}
+	logStart, end := l.mu.logStart, l.mu.end
+	l.mu.Unlock()
+	if offset < logStart {
+		return offset, l.reset(offset)
+	}
+	if offset >= end {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.mu.generation++
+		l.mu.epochsDirty = l.mu.epochs.truncateEnd(max(offset, end+1)) || l.mu.epochsDirty
+		return end, nil
+	}
+	at, err := l.locate(offset)
+	if err != nil {
+		return 0, err
+	}
+	index, err := l.indexBelow(at)
+	if err != nil {
+		return 0, err
+	}
+	if err = l.truncate(at, index); err == nil {
+		err = l.loadProducers()
+	}
+	if err != nil {
+		return 0, l.fail(fmt.Errorf("truncate %s to offset %d: %w", l.o.Name, offset, err))
+	}
+	return at.offset, nil
+}
+
+// indexBelow is the state of a segment's index were the segment to end at a batch boundary.
+func (l *Log) indexBelow(at place) (*segment, error) {
+	s := at.s
+	e, err := l.searchIndex(s, func(e *entry) bool { return e.length > 0 && e.end() <= at.position })
+	if err != nil {
+		return nil, err
+	}
+	if err := l.loadRollTimestamp(s); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	cut := &segment{base: s.base, size: e.end(), end: s.base + kafka.Offset(e.base), maxTimestamp: -1, maxOffset: s.base,
+		rollTimestamp: s.rollTimestamp, rollKnown: s.rollKnown, index: indexState{written: s.index.written, open: interval{start: e.end()}}}
+	for _, t := range s.index.tail {
+		if t.end() <= e.end() {
+			cut.index.tail = append(cut.index.tail, t)
+		}
+	}
+	l.mu.Unlock()
+	if e.length > 0 {
+		cut.maxTimestamp, cut.maxOffset = e.maxTimestamp, s.base+kafka.Offset(e.maxOffset)
+	}
+	if len(cut.index.tail) == 0 {
+		// The last entry that stays is in the file: the later ones there go.
+		if cut.index.written, _, err = l.readIndexEnd(s, e.end()); err != nil {
+			return nil, err
+		}
+	}
+	file, err := s.data.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer s.data.release()
+	r := batchReader{scanner: newScanner(s.data.path, file, cut.size, at.position, cut.end)}
+	defer r.close()
+	for {
+		b, _, err := r.nextWhole()
+		if err != nil || b == nil {
+			return cut, err
+		}
+		cut.addLocked(b, checksum(b), at.position+1) // no entry: it would end where no interval did
+	}
+}
+
+// truncate ends the log at a batch boundary. The caller holds the maintenance slot and orders it among appends.
+func (l *Log) truncate(at place, cut *segment) error {
+	l.mu.Lock()
+	i := slices.Index(l.mu.segments, at.s)
+	gone := slices.Clone(l.mu.segments[i+1:])
+	l.mu.segments = l.mu.segments[:i+1]
+	s := at.s
+	s.size, s.end = at.position, at.offset
+	s.index, s.maxTimestamp, s.maxOffset = cut.index, cut.maxTimestamp, cut.maxOffset
+	if n := len(s.aborted); n > 0 {
+		s.aborted = slices.DeleteFunc(slices.Clone(s.aborted), func(a AbortedTransaction) bool { return a.LastOffset >= at.offset })
+		s.abortedDirty = s.abortedDirty || len(s.aborted) < n
+	}
+	l.mu.end = at.offset
+	l.mu.generation++
+	if c := &l.mu.synced; c.EndOffset > at.offset {
+		c.Segment, c.Position, c.EndOffset = s.base, at.position, at.offset
+	}
+	l.mu.epochsDirty = l.mu.epochs.truncateEnd(at.offset) || l.mu.epochsDirty
+	l.mu.recent.clear()
+	l.mu.hints.clear()
+	l.mu.pending = pendingSnapshot{}
+	snapshots := slices.DeleteFunc(slices.Clone(l.mu.snapshots), func(o kafka.Offset) bool { return o <= at.offset })
+	l.mu.snapshots = slices.DeleteFunc(l.mu.snapshots, func(o kafka.Offset) bool { return o > at.offset })
+	recovering := l.mu.recovering
+	l.mu.Unlock()
+	if recovering {
+		// The bytes stay for references that come later in the log; FinishRecovery cuts.
+		for _, s := range gone {
+			s.data.forget()
+			s.indexFile.forget()
+		}
+		return nil
+	}
+	if err := l.removeSnapshots(snapshots); err != nil {
+		return err
+	}
+	for _, s := range slices.Backward(gone) {
+		if err := l.unlink(s); err != nil {
+			return err
+		}
+	}
+	return l.cut(s)
+}
+
+// Reset drops everything and starts again, empty, at offset. It raises the generation.
+func (l *Log) Reset(offset kafka.Offset) error {
+	l.maintenance <- struct{}{}
+	defer func() { <-l.maintenance }()
+	return l.reset(offset)
+}
+
+func (l *Log) reset(offset kafka.Offset) error {
+	l.mu.Lock()
+	if err := l.usableLocked(true); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	gone, snapshots, recovering := l.mu.segments, l.mu.snapshots, l.mu.recovering
+	l.mu.segments, l.mu.snapshots = nil, nil
+	l.mu.logStart, l.mu.end = offset, offset
+	l.mu.generation++
+	l.mu.synced = Checkpoint{Segment: offset, EndOffset: offset}
+	l.mu.epochs, l.mu.epochsDirty = nil, true
+	l.mu.producers = producers{end: offset}
+	l.mu.recent.clear()
+	l.mu.hints.clear()
+	l.mu.pending = pendingSnapshot{}
+	l.mu.Unlock()
+	if err := l.removeSnapshots(snapshots); err != nil {
+		return l.fail(err)
+	}
+	for _, s := range slices.Backward(gone) {
+		if recovering {
+			s.data.forget()
+			s.indexFile.forget()
+		} else if err := l.unlink(s); err != nil {
+			return l.fail(fmt.Errorf("reset %s: %w", l.o.Name, err))
+		}
+	}
+	return nil
+}

@@ -17,11 +17,11 @@ import (
 // cluster is the API over a real controller in memory, with no partitions behind it.
 type cluster struct {
 	*Handlers
-	t    *testing.T
+	t    testing.TB
 	conn *Conn
 }
 
-func newCluster(t *testing.T, set ...string) *cluster {
+func newCluster(t testing.TB, set ...string) *cluster {
 	t.Helper()
 	cfg, err := config.Load(config.Sources{Set: set})
 	if err != nil {

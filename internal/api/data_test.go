@@ -28,7 +28,7 @@ type dataCluster struct {
 	stopped    bool
 }
 
-func startData(t *testing.T, fs vfs.FS, dir string, process byte, set ...string) *dataCluster {
+func startData(t testing.TB, fs vfs.FS, dir string, process byte, set ...string) *dataCluster {
 	t.Helper()
 	cfg, err := config.Load(config.Sources{Set: set})
 	if err != nil {
@@ -63,7 +63,7 @@ func startData(t *testing.T, fs vfs.FS, dir string, process byte, set ...string)
 	return c
 }
 
-func newData(t *testing.T, set ...string) *dataCluster {
+func newData(t testing.TB, set ...string) *dataCluster {
 	t.Helper()
 	return startData(t, vfs.NewMem(0), "/data", 1, set...)
 }
@@ -178,7 +178,7 @@ func (c *dataCluster) mustProduce(topic *metadata.Topic, values ...string) int64
 }
 
 // values reads all records of an answer's partition.
-func values(t *testing.T, batches []byte) (out []string) {
+func values(t testing.TB, batches []byte) (out []string) {
 	t.Helper()
 	var codecs record.Codecs
 	for len(batches) > 0 {
@@ -210,7 +210,7 @@ func (c *dataCluster) deleteTopic(topic *metadata.Topic) {
 	}
 }
 
-func wantError(t *testing.T, what string, got int16, want *kafka.Error) {
+func wantError(t testing.TB, what string, got int16, want *kafka.Error) {
 	t.Helper()
 	code := int16(0)
 	if want != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // body puts a payload together as the socket would see it.
-func body(t *testing.T, p *wire.Payload) []byte {
+func body(t testing.TB, p *wire.Payload) []byte {
 	t.Helper()
 	var out []byte
 	for _, part := range p.Parts {

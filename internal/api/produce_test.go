@@ -33,6 +33,7 @@ func TestProduceAndFetchEveryVersion(t *testing.T) {
 				}
 				stored := record.Batch(b)
 				stored.SetBaseOffset(kafka.Offset(offset))
+				stored.SetLeaderEpoch(0)
 				for v := int16(4); v <= 18; v++ {
 					f := c.fetchCall(v, fetchOf(topic, offset)).Topics[0].Partitions[0]
 					if f.ErrorCode != 0 || string(f.RecordBatches) != string(stored) || f.HighWatermark != offset+2 || f.LastStableOffset != offset+2 {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 
 	"chronik/internal/kafka"
@@ -10,10 +11,14 @@ import (
 // configs), as the bit set of KIP-430.
 const groupOperations int32 = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 
-// groupError is the code of what a group coordinator answered; what nobody foresaw is logged.
+// groupError is the code of what a group coordinator answered; what nobody foresaw is logged. A wait that ends with the
+// node tells the client to look for the coordinator again.
 func (h *Handlers) groupError(what, group string, err error) int16 {
 	var known *kafka.Error
-	if err != nil && !errors.As(err, &known) {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return kafka.ErrNotCoordinator.Code
+	case err != nil && !errors.As(err, &known):
 		h.Logger.Error("group request failed", "request", what, "group", group, "error", err)
 	}
 	return kafka.CodeOf(err)

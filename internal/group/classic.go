@@ -95,15 +95,12 @@ func (g *classic) add(mb *member) {
 	delete(g.pendingJoin, mb.id)
 }
 
-// remove takes a member out, pending or not. Its answers are the caller's to give.
+// remove takes a member out, pending or not, that waits for no answer (any more): see Machine.drop.
 func (g *classic) remove(id string) {
 	if mb := g.byID[id]; mb != nil {
 		delete(g.byID, id)
 		g.members = slices.DeleteFunc(g.members, func(o *member) bool { return o == mb })
 		g.countProtocols(mb, -1)
-		if mb.join != nil {
-			g.awaiting--
-		}
 		if mb.instance != nil {
 			delete(g.static, *mb.instance)
 		}

@@ -46,7 +46,8 @@ func (h *Handlers) coordinator(ctx context.Context, r *Request, keyType int8, ke
 	switch keyType {
 	case groupCoordinator:
 	case transactionCoordinator:
-		return fail(kafka.ErrInvalidRequest.With("transactions are not supported yet"))
+		// The one error that librdkafka does not retry for ever.
+		return fail(kafka.ErrTransactionalIDAuthorizationFailed.With("transactions are not supported yet"))
 	case shareCoordinator:
 		return fail(kafka.ErrInvalidRequest.With("share groups are not supported yet"))
 	default:

@@ -28,8 +28,30 @@ func (l *Log) StartEpoch(epoch kafka.LeaderEpoch, offset kafka.Offset) error {
 	return nil
 }
 
+// TruncationPoint is the state in which TruncateTo(offset) leaves the log, but for the generation, which it raises. To make
+// a truncation durable: Sync, log this state, then truncate to its EndOffset. Recovery opens the log at it, whether the
+// files were cut already or not, and truncates again.
+func (l *Log) TruncationPoint(offset kafka.Offset) (Checkpoint, error) {
+	c := l.Synced()
+	if offset >= l.LogEnd() {
+		return c, nil
+	}
+	if offset < c.LogStart {
+		return c, kafka.ErrOffsetOutOfRange.With("%s cannot be truncated to offset %d, below its start %d: reset it", l.o.Name, offset, c.LogStart)
+	}
+	at, err := l.locate(offset)
+	if err != nil {
+		return c, err
+	}
+	if at.offset < c.LogStart { // the batch that holds the start goes, and with it everything
+		at = place{&segment{base: c.LogStart}, 0, c.LogStart}
+	}
+	c.Segment, c.Position, c.EndOffset = at.s.base, at.position, at.offset
+	return c, nil
+}
+
 // TruncateTo cuts everything at and behind offset, whole batches: the end may come to lie before it. It raises the
-// generation, also where there is nothing to cut, and returns the new end. Below the log's start it is Reset(offset).
+// generation, also where there is nothing to cut, and returns the new end. Below the log's start it is a Reset.
 func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 	l.maintenance <- struct{}{}
 	defer func() { <-l.maintenance }()
@@ -47,12 +69,19 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.mu.generation++
-		l.mu.epochsDirty = l.mu.epochs.truncateEnd(max(offset, end+1)) || l.mu.epochsDirty
+		keep := max(offset, end+1)
+		if l.mu.recovering { // the state that replay starts from is cut already, but for the epochs that began there
+			keep = offset
+		}
+		l.mu.epochsDirty = l.mu.epochs.truncateEnd(keep) || l.mu.epochsDirty
 		return end, nil
 	}
 	at, err := l.locate(offset)
 	if err != nil {
 		return 0, err
+	}
+	if at.offset < logStart {
+		return logStart, l.reset(logStart)
 	}
 	index, err := l.indexBelow(at)
 	if err != nil {

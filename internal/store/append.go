@@ -65,6 +65,7 @@ func (p *Partition) append(batches []byte, write func(*log.Log) (log.Placement, 
 	if _, err := p.s.submit(&op, p, batches, at.Segment); err != nil {
 		return Result{}, err
 	}
+	p.sinceSnapshot.Add(at.Length)
 	p.s.appended(at.Length)
 	if p.lazy.Load() {
 		p.advance(int64(at.EndOffset))
@@ -109,6 +110,9 @@ func (p *Partition) markDirty() {
 // appended counts towards the next background sync and checkpoint.
 func (s *Store) appended(n int64) {
 	total := s.sinceCheckpoint.Add(n)
+	if n >= s.o.Config.WALReferenceMinBytes { // the WAL's group syncs it
+		n = 0
+	}
 	if s.sinceSync.Add(n) >= s.syncStep() || total >= s.o.Config.CheckpointBytes {
 		select {
 		case s.syncWanted <- struct{}{}:

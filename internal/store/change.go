@@ -63,13 +63,16 @@ func (p *Partition) Truncate(ctx context.Context, to kafka.Offset) error {
 		if to >= l.LogEnd() {
 			return nil
 		}
-		base, err := p.syncLog(l)
-		if err != nil {
+		if _, err := p.syncLog(l); err != nil {
 			return err
 		}
-		op := operation{kind: opTruncate, id: p.id, generation: base.Generation + 1, offset: to, base: base}
+		base, err := l.StateAt(to)
+		if err != nil {
+			return storageError(err)
+		}
+		op := operation{kind: opTruncate, id: p.id, generation: base.Generation + 1, offset: base.EndOffset, base: base}
 		return p.logged(ctx, &op, func() error {
-			end, err := l.TruncateTo(to)
+			end, err := l.TruncateTo(op.offset)
 			if err == nil {
 				p.ended(end, l)
 			}
@@ -119,6 +122,11 @@ func (p *Partition) SetLogStart(ctx context.Context, offset kafka.Offset) error 
 	if err != nil {
 		return storageError(err)
 	}
+	if offset == p.LogEnd() { // the active segment goes too
+		if err := p.roll(l); err != nil {
+			return err
+		}
+	}
 	base, err := p.syncLog(l)
 	if err != nil {
 		return err
@@ -133,6 +141,15 @@ func (p *Partition) SetLogStart(ctx context.Context, offset kafka.Offset) error 
 		_, err := l.DropBelowLogStart()
 		return err
 	})
+}
+
+func (p *Partition) roll(l *log.Log) error {
+	p.lockAppend()
+	defer p.unlockAppend()
+	if err := l.Roll(); err != nil {
+		return p.appendError(err)
+	}
+	return nil
 }
 
 // restructure orders a change against appends and other changes.

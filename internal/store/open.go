@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 
 	"chronik/internal/kafka"
@@ -37,7 +38,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 func (s *Store) open(ctx context.Context) error {
 	fsys, dir := s.o.FS, s.o.Dir
-	if err := fsys.MkdirAll(dir); err != nil {
+	if err := makeDirs(fsys, dir); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	lock, err := fsys.Lock(path.Join(dir, lockName))
@@ -55,15 +56,31 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := fsys.MkdirAll(path.Join(dir, partitionsDir)); err != nil {
-		return fmt.Errorf("make data directory: %w", err)
-	}
 	s.files = log.NewFiles(fsys, s.o.Config.OpenFilesMax)
 	if s.wal, err = s.openWAL(c); err != nil {
 		return err
 	}
 	s.unclean = !s.wal.Clean() && s.wal.Next() > 1
 	return s.recover(ctx, c)
+}
+
+// makeDirs makes the directories. Until there is an identity, which is written after this, their names may not be durable,
+// whoever made them.
+func makeDirs(fsys vfs.FS, dir string) error {
+	if _, err := fsys.Stat(path.Join(dir, nodeName)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := fsys.MkdirAll(path.Join(dir, partitionsDir)); err != nil {
+		return err
+	}
+	for d := dir; ; d = path.Dir(d) {
+		if err := fsys.SyncDir(d); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		if d == path.Dir(d) {
+			return nil
+		}
+	}
 }
 
 func (s *Store) openWAL(c *checkpoint) (*wal.Log, error) {
@@ -118,7 +135,7 @@ func (s *Store) shutdown() error {
 	_, err := s.syncSegments(true)
 	c := checkpoint{clean: true}
 	for _, p := range s.Partitions() {
-		p.checkpointInto(&c)
+		p.checkpointInto(&c, s.wal.Next())
 	}
 	if e := s.wal.Close(); err == nil {
 		err = e

@@ -14,7 +14,7 @@ type opKind uint8
 
 const (
 	opAppend   opKind = 1 // batches, in the record or by reference
-	opTruncate opKind = 2 // from the synced state base, cut to offset, giving generation
+	opTruncate opKind = 2 // cut to offset, giving generation; base is the synced state up to there
 	opEpoch    opKind = 3
 	opLogStart opKind = 4 // base is the synced state with the new log start
 	opReset    opKind = 5 // empty at offset, with generation

@@ -43,6 +43,9 @@ const (
 	syncStepPerPartition = 64 << 10
 	// syncParallel is how many logs are synced at a time: file systems commit concurrent syncs together.
 	syncParallel = 4
+	// snapshotBytes of appends ask for a snapshot of the producers at the next checkpoint: opening the log reads at most
+	// that much to know them again.
+	snapshotBytes = 32 << 20
 	// spaceStepBytes are granted to appends between two looks at the free space.
 	spaceStepBytes = 16 << 20
 

@@ -24,15 +24,16 @@ type Partition struct {
 	changing  chan struct{} // one-slot: truncation, reset, log start, deletion; taken before appending
 	opening   chan struct{} // one-slot
 
-	log      atomic.Pointer[log.Log]
-	logEnd   atomic.Int64
-	durable  atomic.Int64
-	logStart atomic.Int64
-	hw       atomic.Int64 // the bound for retention, DeleteRecords and zero-copy
-	dirty    atomic.Bool
-	deleting atomic.Bool
-	lazy     atomic.Bool // sync = interval
-	heard    atomic.Pointer[func(end kafka.Offset)]
+	log           atomic.Pointer[log.Log]
+	logEnd        atomic.Int64
+	durable       atomic.Int64
+	logStart      atomic.Int64
+	hw            atomic.Int64 // the bound for retention, DeleteRecords and zero-copy
+	dirty         atomic.Bool
+	deleting      atomic.Bool
+	lazy          atomic.Bool  // sync = interval
+	sinceSnapshot atomic.Int64 // bytes appended since the producers' state was written
+	heard         atomic.Pointer[func(end kafka.Offset)]
 
 	mu struct {
 		sync.Mutex
@@ -178,6 +179,10 @@ func (p *Partition) opened() (*log.Log, error) {
 		return nil, err
 	}
 	if err := l.FinishRecovery(); err != nil {
+		return nil, err
+	}
+	// A deletion that a crash undid.
+	if _, err := l.DropBelowLogStart(); err != nil {
 		return nil, err
 	}
 	if hw := p.hw.Load(); hw > 0 {

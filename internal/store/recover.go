@@ -210,8 +210,8 @@ func (r *recovery) applyEpoch(pl *plan, op *operation) error {
 	if err != nil {
 		return err
 	}
-	if op.epoch <= l.Epoch().Epoch || pl.ended {
-		return nil
+	if op.epoch <= l.Epoch().Epoch || pl.ended || op.offset < l.LogEnd() {
+		return nil // the state is ahead of the operation
 	}
 	return l.StartEpoch(op.epoch, op.offset)
 }

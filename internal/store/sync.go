@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"chronik/internal/kafka"
+	"chronik/internal/log"
 	"chronik/internal/wal"
 )
 
@@ -36,12 +38,10 @@ func (s *Store) syncLoop() {
 func (s *Store) syncOnce() error {
 	s.syncSlot <- struct{}{}
 	defer func() { <-s.syncSlot }()
-	from, err := s.syncSegments(false)
-	if err != nil {
+	full := s.walFull.Swap(false) || s.sinceCheckpoint.Load() >= s.o.Config.CheckpointBytes
+	from, err := s.syncSegments(full)
+	if err != nil || !full {
 		return err
-	}
-	if s.sinceCheckpoint.Load() < s.o.Config.CheckpointBytes && !s.walFull.Swap(false) {
-		return nil
 	}
 	return s.writeCheckpoint(from)
 }
@@ -50,7 +50,7 @@ func (s *Store) syncOnce() error {
 func (s *Store) Checkpoint() error {
 	s.syncSlot <- struct{}{}
 	defer func() { <-s.syncSlot }()
-	from, err := s.syncSegments(false)
+	from, err := s.syncSegments(true)
 	if err == nil {
 		err = s.writeCheckpoint(from)
 	}
@@ -79,6 +79,13 @@ func (s *Store) survives(err error) bool {
 func (s *Store) syncSegments(snapshots bool) (wal.LSN, error) {
 	from := s.wal.Durable()
 	s.sinceSync.Store(0)
+	if snapshots {
+		for _, p := range s.Partitions() {
+			if p.sinceSnapshot.Load() >= snapshotBytes {
+				p.markDirty()
+			}
+		}
+	}
 	s.mu.Lock()
 	list := s.mu.dirty
 	s.mu.dirty = nil
@@ -113,6 +120,10 @@ func (s *Store) syncSegments(snapshots bool) (wal.LSN, error) {
 // syncDirty syncs the log and writes a snapshot of its producers, so that opening it again reads little.
 func (p *Partition) syncDirty(snapshot bool) error {
 	p.dirty.Store(false)
+	snapshot = snapshot && p.sinceSnapshot.Load() >= snapshotBytes
+	if snapshot {
+		p.sinceSnapshot.Store(0)
+	}
 	l := p.log.Load()
 	if l == nil || p.deleting.Load() {
 		return nil
@@ -158,7 +169,7 @@ func (s *Store) writeCheckpoint(from wal.LSN) error {
 	logged := s.sinceCheckpoint.Load()
 	c := checkpoint{from: from}
 	for _, p := range s.Partitions() {
-		p.checkpointInto(&c)
+		p.checkpointInto(&c, from)
 	}
 	if err := writeFile(s.o.FS, s.o.Dir, checkpointName, c.encode()); err != nil {
 		return err
@@ -169,19 +180,26 @@ func (s *Store) writeCheckpoint(from wal.LSN) error {
 	return nil
 }
 
-// checkpointInto adds the partition. Again the order counts: first whether a change is under way, then the state.
-func (p *Partition) checkpointInto(c *checkpoint) {
+// checkpointInto adds the partition to a checkpoint that is to start at an LSN. Again the order counts: first whether a change is under way, then the state.
+func (p *Partition) checkpointInto(c *checkpoint, start wal.LSN) {
 	p.mu.Lock()
 	from, st := p.mu.changeFrom, p.mu.state
 	p.mu.Unlock()
-	if p.deleting.Load() || st.created >= c.from && !c.clean {
-		return // all that is known of it is in the WAL from c.from on
+	if p.deleting.Load() || st.created >= start {
+		return // all that is known of it is in the WAL from start on
 	}
 	if from != 0 {
 		c.from = min(c.from, from)
 	}
 	if l := p.log.Load(); l != nil {
-		st.synced, st.epoch = l.Synced(), l.Epoch()
+		st.synced = l.Synced()
+		// What began behind the synced end is in the WAL.
+		st.epoch = log.EpochOffset{Epoch: kafka.NoLeaderEpoch}
+		for _, e := range l.Epochs() {
+			if e.Offset <= st.synced.EndOffset {
+				st.epoch = e
+			}
+		}
 	}
 	c.partitions = append(c.partitions, checkpointEntry{p.id, st})
 }

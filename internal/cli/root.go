@@ -87,6 +87,11 @@ longer make data durable; 4 a node's clean stop was cut short.`,
 func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newStart(),
+		newTopic(),
+		newProduce(),
+		newConsume(),
+		newGroup(),
+		newBench(),
 		newVersion(),
 		newCompletion(),
 		newConfigurationHelp(),

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// As a child of its own tests, the binary is chronik.
+func TestMain(m *testing.M) {
+	if os.Getenv("CHRONIK_TEST_MAIN") == "1" {
+		os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// process is a chronik process.
+type process struct {
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+	stderr bytes.Buffer
+}
+
+func startProcess(t *testing.T, args ...string) *process {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.Command(exe, append([]string{"start", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"}, args...)...)}
+	p.cmd.Env = append(os.Environ(), "CHRONIK_TEST_MAIN=1")
+	p.cmd.Stderr = &p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewReader(stdout)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	return p
+}
+
+// wait returns the exit code.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	_, _ = io.Copy(io.Discard, p.stdout)
+	done := make(chan error, 1)
+	go func() { done <- p.cmd.Wait() }()
+	select {
+	case err := <-done:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(30 * time.Second):
+		t.Fatalf("it goes on:\n%s", &p.stderr)
+		return -1
+	}
+}
+
+var firstLine = regexp.MustCompile(`^chronik \S+ serves Kafka on (127\.0\.0\.1:\d+) \(HTTP (127\.0\.0\.1:\d+), data (.*)\)\n$`)
+
+func TestStartAndStop(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	for range 2 {
+		p := startProcess(t, "--data", dir)
+		line, err := p.stdout.ReadString('\n')
+		m := firstLine.FindStringSubmatch(line)
+		if err != nil || m == nil || m[3] != dir {
+			t.Fatalf("first line %q, %v\n%s", line, err, &p.stderr)
+		}
+		conn, err := net.Dial("tcp", m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := os.ReadFile(filepath.Join(dir, "chronik.pid"))
+		if err != nil || strings.TrimSpace(string(pid)) == "" {
+			t.Errorf("process file: %q, %v", pid, err)
+		}
+
+		other := startProcess(t, "--data", dir)
+		if code := other.wait(t); code != exitFailure || !strings.Contains(other.stderr.String(), "process "+strings.TrimSpace(string(pid))) {
+			t.Errorf("a second node on the same directory: exit code %d, %s", code, &other.stderr)
+		}
+
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if code := p.wait(t); code != exitOK || p.stderr.Len() != 0 {
+			t.Errorf("exit code %d, standard error %q", code, &p.stderr)
+		}
+		_ = conn.Close()
+		if _, err := os.Stat(filepath.Join(dir, "chronik.pid")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("process file is left: %v", err)
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	p := startProcess(t, "--data", t.TempDir(), "--kafka", l.Addr().String())
+	code := p.wait(t)
+	if code != exitFailure || !strings.Contains(p.stderr.String(), l.Addr().String()) || !strings.Contains(p.stderr.String(), "--kafka") {
+		t.Errorf("exit code %d, %s", code, &p.stderr)
+	}
+}

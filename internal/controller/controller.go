@@ -86,7 +86,7 @@ func (c *Controller) start(j journal, r *recovered) error {
 		confState: r.meta.GetConfState(),
 		hardState: r.hardState,
 		lastIndex: r.last(),
-		snapshot:  snapshotting{grown: r.bytes, positions: r.positions},
+		snapshot:  snapshotting{grown: r.bytes, size: r.size, index: r.meta.GetIndex(), due: r.crowded, positions: r.positions},
 	}
 	if formed {
 		// The journal keeps the order, so that whatever becomes durable later finds this before it.

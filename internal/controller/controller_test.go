@@ -170,6 +170,26 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestManyStarts: files do not pile up although each start begins one.
+func TestManyStarts(t *testing.T) {
+	fs := vfs.NewMem(0)
+	var id kafka.TopicID
+	for start := byte(1); start <= 40; start++ {
+		c := mustOpen(t, Options{FS: fs})
+		register(t, c, start)
+		if start == 1 {
+			id = create(t, c, "orders", 3).ID
+		}
+		if p := c.Image().TopicByID(id).Partitions.At(2); p.LeaderEpoch != kafka.LeaderEpoch(start-1) {
+			t.Fatalf("start %d: %+v", start, p)
+		}
+		mustClose(t, c)
+		if names, _ := fs.ReadDir("/data/metadata"); len(names) > walFilesMany+4 {
+			t.Fatalf("start %d: %d files", start, len(names))
+		}
+	}
+}
+
 func TestOpenRefusesAnotherCluster(t *testing.T) {
 	fs := vfs.NewMem(0)
 	c := mustOpen(t, Options{FS: fs, ClusterID: "mine"})

@@ -46,19 +46,26 @@ func (s state) registerBroker(c metadata.RegisterBroker) (decision, error) {
 	// A broker that was unregistered meanwhile may have any disk.
 	wiped := old == nil || old.Directory != c.Directory
 	live := func(id kafka.BrokerID) bool { return s.live(id) || id == c.ID }
+	leads := false
 	for topic := range s.image.Topics() {
 		for p := range topic.Partitions.All() {
 			if !slices.Contains(p.Replicas, c.ID) {
 				continue
 			}
+			leads = leads || p.Leader == c.ID
 			ch := change(topic, p, reason+" again")
 			s.returned(ch, c, wiped)
 			ch.elect(live)
-			ch.bumpEpoch = p.Leader == c.ID
 			if r := ch.record(s.image); r != nil {
 				d.records = append(d.records, r)
 			}
 		}
+	}
+	if leads {
+		d.records = slices.Insert(d.records, 1, &pb.Record{
+			Reason: reason + " again",
+			Kind:   &pb.Record_LeaderEpochsRaised{LeaderEpochsRaised: &pb.LeaderEpochsRaised{Broker: int32(c.ID)}},
+		})
 	}
 	return d, nil
 }

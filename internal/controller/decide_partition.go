@@ -14,9 +14,8 @@ type partitionChange struct {
 	old   *metadata.Partition
 	next  metadata.Partition // Replicas, ISR, ELR and Leader as they are to be
 	// lost are replicas that may have lost data: they do not become eligible leaders.
-	lost      []kafka.BrokerID
-	bumpEpoch bool // a new leader epoch although the leader stays
-	reason    string
+	lost   []kafka.BrokerID
+	reason string
 }
 
 func change(topic *metadata.Topic, p *metadata.Partition, reason string) *partitionChange {
@@ -42,10 +41,10 @@ func (c *partitionChange) record(img *metadata.Image) *pb.Record {
 	if c.next.Leader != c.old.Leader {
 		plusOne := int32(c.next.Leader) + 1
 		m.LeaderPlusOne = &plusOne
-		c.bumpEpoch = true
+		m.NextLeaderEpoch = true
+		same = false
 	}
-	m.NextLeaderEpoch = c.bumpEpoch
-	if same && !c.bumpEpoch {
+	if same {
 		return nil
 	}
 	return &pb.Record{Reason: c.reason, Kind: &pb.Record_PartitionChanged{PartitionChanged: m}}

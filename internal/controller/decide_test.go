@@ -309,6 +309,8 @@ func recordLine(r *pb.Record) string {
 		return fmt.Sprintf("broker-fencing %d %v", k.BrokerFencing.GetId(), k.BrokerFencing.GetFenced())
 	case *pb.Record_BrokerRemoved:
 		return fmt.Sprintf("broker-removed %d", k.BrokerRemoved.GetId())
+	case *pb.Record_LeaderEpochsRaised:
+		return fmt.Sprintf("leader-epochs-raised broker=%d", k.LeaderEpochsRaised.GetBroker())
 	case *pb.Record_ProducerIdsAllocated:
 		return fmt.Sprintf("producer-ids-allocated next=%d", k.ProducerIdsAllocated.GetNext())
 	}

@@ -35,8 +35,9 @@ func (s state) createTopics(c createTopics) decision {
 			var record *pb.Record
 			if record, err = s.createTopic(t); record != nil {
 				d.records = append(d.records, record)
-				// The next topic of the request is checked against this one too.
-				s.image, _ = s.image.Apply(offset, &pb.Entry{Records: []*pb.Record{record}})
+				if i+1 < len(c.topics) { // the next topic is checked against this one too
+					s.image, _ = s.image.Apply(offset, &pb.Entry{Records: []*pb.Record{record}})
+				}
 			}
 		}
 		results[i].Err = err

@@ -10,8 +10,10 @@ import (
 // The metadata WAL's files are small: the image is, and so is what is written between two snapshots. Their number is not
 // bounded here, because a full log would keep the snapshot from being written that makes room.
 const (
-	walFileSize = 8 << 20
+	walFileSize = 4 << 20
 	walFilesMax = 1 << 20
+	// Each start goes on in another file: at so many a snapshot is due although little is in them.
+	walFilesMany = 6
 )
 
 // walJournal is the metadata WAL.
@@ -41,6 +43,11 @@ func openJournal(o *Options, durable func(count int64), failed func(error)) (jou
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close())
 	}
+	names, err := o.FS.ReadDir(o.Dir)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("list the metadata WAL: %w", err), log.Close())
+	}
+	r.crowded = len(names) >= walFilesMany
 	return &walJournal{log: log, stream: &wal.Stream{OnDurable: durable}}, r, nil
 }
 

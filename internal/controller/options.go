@@ -32,7 +32,7 @@ type Options struct {
 	// Transport reaches the other nodes; nil on a node that is alone.
 	Transport Transport
 
-	// SnapshotBytes is how much log leads to a snapshot, 8 MiB by default.
+	// SnapshotBytes is how much log leads to a snapshot, 1 MiB by default; more where the image takes more.
 	SnapshotBytes int64
 	// EventsRetained is how many batches of events are held for cursors that lag; 0 for metadata.DefaultRetained.
 	EventsRetained int
@@ -69,7 +69,7 @@ type Transport interface {
 	Forward(ctx context.Context, to uint64, command any) (any, error)
 }
 
-const defaultSnapshotBytes = 8 << 20
+const defaultSnapshotBytes = 1 << 20
 
 func (o *Options) setDefaults() {
 	def := func(n *int, value int) {

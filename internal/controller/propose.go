@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"go.etcd.io/raft/v3"
+	raftpb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
@@ -38,6 +40,7 @@ type commands struct {
 	proposals []*proposal
 	// speculative is the image after the last proposal; nil if it is to be begun anew with the applied one.
 	speculative *metadata.Image
+	decided     bool // something was proposed and applied
 }
 
 // proposal is an entry on its way to a quorum, with the answers that rest on it.
@@ -45,6 +48,9 @@ type proposal struct {
 	index, term uint64
 	calls       []*call
 	results     []result
+	// What the entry makes of the image that it was decided on: the fold need not be done twice.
+	base, image *metadata.Image
+	events      []metadata.Event
 }
 
 var (
@@ -80,6 +86,20 @@ func (l *loop) loseProposals() {
 		p.lose(errLost)
 	}
 	l.commands.proposals, l.commands.speculative = nil, nil
+}
+
+// folded is the batch of an entry that this node proposed and that came to be on the very image that it was decided on;
+// false if the entry has to be folded.
+func (l *loop) folded(e *raftpb.Entry) (metadata.Batch, bool) {
+	if len(l.commands.proposals) == 0 {
+		return metadata.Batch{}, false
+	}
+	p := l.commands.proposals[0]
+	if p.index != e.GetIndex() || p.term != e.GetTerm() || p.base != l.image {
+		return metadata.Batch{}, false
+	}
+	l.commands.decided = true
+	return metadata.Batch{Image: p.image, Events: p.events}, true
 }
 
 // applied answers the calls whose entry, or a later one, is applied.
@@ -123,8 +143,7 @@ func (l *loop) decide() bool {
 	b := batch{
 		loop:  l,
 		entry: &pb.Entry{Term: l.leading, TimeMs: l.o.Clock.Now().UnixMilli()},
-		next:  &proposal{index: l.lastIndex + 1, term: l.leading},
-		image: c.speculative,
+		next:  &proposal{index: l.lastIndex + 1, term: l.leading, base: c.speculative, image: c.speculative},
 	}
 	taken := 0
 	for ; taken < len(c.queue) && !b.full(c.queue[taken]); taken++ {
@@ -182,7 +201,7 @@ func (l *loop) propose(b *batch) bool {
 		return false
 	}
 	c.proposals = append(c.proposals, b.next)
-	c.speculative = b.image
+	c.speculative = b.next.image
 	return true
 }
 
@@ -191,7 +210,6 @@ type batch struct {
 	loop  *loop
 	entry *pb.Entry
 	next  *proposal
-	image *metadata.Image // after the records so far
 	bytes int
 	// registered are the brokers with a registration in this entry: a broker's epoch is the entry's offset, so that two
 	// registrations of one broker need two entries.
@@ -211,30 +229,33 @@ func (b *batch) add(c *call) {
 		return // nobody waits; what was not decided does not happen
 	}
 	o := b.loop.o
-	d, err := decide(state{image: b.image, defaults: o.Defaults, limits: o.Limits}, c.command)
+	d, err := decide(state{image: b.next.image, defaults: o.Defaults, limits: o.Limits}, c.command)
 	r := result{err: err}
 	if err == nil {
-		image := b.image
+		image := b.next.image
+		var events []metadata.Event
 		if len(d.records) > 0 {
-			image, _ = image.Apply(metadata.Offset(b.next.index),
+			image, events = image.Apply(metadata.Offset(b.next.index),
 				&pb.Entry{Term: b.entry.GetTerm(), TimeMs: b.entry.GetTimeMs(), Records: d.records})
 		}
 		if d.answer != nil {
 			r.value = d.answer(image)
 		}
 		if !c.validateOnly {
-			b.take(c.command, d.records, image)
+			b.take(d.records)
+			b.next.image = image
+			b.next.events = append(b.next.events, events...)
 		}
 	}
 	b.next.calls = append(b.next.calls, c)
 	b.next.results = append(b.next.results, r)
 }
 
-func (b *batch) take(command any, records []*pb.Record, image *metadata.Image) {
-	b.image = image
+// take adds the records to the entry.
+func (b *batch) take(records []*pb.Record) {
 	b.entry.Records = append(b.entry.Records, records...)
 	for _, r := range records {
-		b.bytes += recordSize(r)
+		b.bytes += proto.Size(r)
 		if reg := r.GetBrokerRegistered(); reg != nil {
 			if b.registered == nil {
 				b.registered = map[kafka.BrokerID]bool{}

@@ -140,6 +140,10 @@ func (l *loop) apply(e *raftpb.Entry) bool {
 	case len(e.GetData()) == 0: // a new leader's
 		batch.Image, _ = l.image.Apply(offset, nil)
 	default:
+		var ours bool
+		if batch, ours = l.folded(e); ours {
+			break
+		}
 		entry, err := metadata.DecodeEntry(e.GetData())
 		if err != nil {
 			l.fail(err)

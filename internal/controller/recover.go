@@ -18,10 +18,13 @@ type recovered struct {
 	entries   []*raftpb.Entry // above the snapshot, contiguous
 	bytes     int64           // of the payloads that hold entries above the snapshot
 	positions []position
+	size      int64 // bytes of the snapshot
+	crowded   bool  // there are many files, which a snapshot releases
 
 	// The snapshot whose chunks are being read.
 	reader    *metadata.SnapshotReader
 	begun     *raftpb.SnapshotMetadata
+	begunSize int64
 	installed bool
 }
 
@@ -47,11 +50,13 @@ func (r *recovered) add(at wal.LSN, payload []byte) error {
 		in.message(hardState)
 		if err = in.end(); err == nil {
 			r.reader, r.begun, r.installed = &metadata.SnapshotReader{}, meta, flags&snapshotInstalled != 0
+			r.begunSize = 0
 			r.setHardState(hardState)
 		}
 	case kind == payloadSnapshotChunk:
 		// The rest of a snapshot whose beginning was released belongs to nothing.
 		if index := in.uvarint(); in.err == nil && r.begun != nil && index == r.begun.GetIndex() {
+			r.begunSize += int64(len(in.rest))
 			err = r.reader.Add(in.rest)
 		}
 	case kind == payloadSnapshotEnd:
@@ -114,7 +119,7 @@ func (r *recovered) install() error {
 	if uint64(img.Offset()) != r.begun.GetIndex() {
 		return fmt.Errorf("a snapshot of offset %d announces itself as one of %d", img.Offset(), r.begun.GetIndex())
 	}
-	r.image, r.meta = img, r.begun
+	r.image, r.meta, r.size = img, r.begun, r.begunSize
 	r.reader, r.begun = nil, nil
 	if r.installed {
 		r.entries, r.positions = nil, nil

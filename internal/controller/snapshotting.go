@@ -3,20 +3,21 @@ package controller
 import (
 	"iter"
 
-	raftpb "go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
 	"chronik/internal/metadata"
-	pb "chronik/internal/metadata/metadatapb"
 	"chronik/internal/wal"
+	raftpb "go.etcd.io/raft/v3/raftpb"
 )
 
-func recordSize(r *pb.Record) int { return proto.Size(r) }
+// snapshotWindow is how many chunks of a snapshot are written before the loop waits for the disk.
+const snapshotWindow = 16
 
 // snapshotting is the loop's part for keeping the metadata WAL short: once it has grown, the image is written as a
-// snapshot, chunk by chunk between other writes, and what lies before is released.
+// snapshot, in parts between other writes, and what lies before is released.
 type snapshotting struct {
 	grown     int64      // bytes of appends since the last snapshot
+	size      int64      // bytes of the last snapshot
+	index     uint64     // of the last snapshot
+	due       bool       // whatever grown says
 	positions []position // of appends, oldest first, above the last snapshot
 
 	// Of the snapshot under way; meta is nil if there is none.
@@ -39,17 +40,24 @@ func (s *snapshotting) stop() {
 	}
 }
 
+// considerSnapshot begins a snapshot when the log is longer than SnapshotBytes and than the last snapshot: neither a start nor
+// the upkeep costs more than a small multiple of what the image takes.
 func (l *loop) considerSnapshot() {
 	s := &l.snapshot
-	if s.meta != nil || s.grown < l.o.SnapshotBytes || l.err != nil {
+	index, term := uint64(l.image.Offset()), l.imageTerm
+	if s.meta != nil || l.err != nil || index == s.index {
 		return
 	}
-	index, term := uint64(l.image.Offset()), l.imageTerm
+	// What is due merely because of the files' number waits until the broker of this node has registered.
+	due := s.due && (l.leading == 0 || l.commands.decided)
+	if !due && s.grown < max(l.o.SnapshotBytes, s.size) {
+		return
+	}
 	meta := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: l.confState}
 	l.beginSnapshot(meta, l.image)
 }
 
-// beginSnapshot writes the beginning of a snapshot; each part's completion writes the next.
+// beginSnapshot writes the beginning of a snapshot; the completion of what is written writes what follows.
 func (l *loop) beginSnapshot(meta *raftpb.SnapshotMetadata, img *metadata.Image) {
 	s := &l.snapshot
 	payload, err := appendSnapshotBegin(nil, 0, meta, l.hardState)
@@ -59,6 +67,7 @@ func (l *loop) beginSnapshot(meta *raftpb.SnapshotMetadata, img *metadata.Image)
 	}
 	s.meta, s.image = meta, img
 	s.next, s.end = iter.Pull(img.Snapshot())
+	s.size, s.due, s.index = 0, false, meta.GetIndex()
 	s.grown = 0 // what is appended from here on counts towards the next one
 	s.begin = l.write(payload, func() { l.continueSnapshot(meta) }).at
 }
@@ -69,11 +78,16 @@ func (l *loop) continueSnapshot(meta *raftpb.SnapshotMetadata) {
 		return
 	}
 	index := meta.GetIndex()
-	if chunk, more := s.next(); more {
-		l.write(appendSnapshotChunk(nil, index, chunk), func() { l.continueSnapshot(meta) })
-		return
+	for range snapshotWindow {
+		chunk, more := s.next()
+		if !more {
+			l.write(appendSnapshotEnd(nil, index), func() { l.endSnapshot(meta) })
+			return
+		}
+		s.size += int64(len(chunk))
+		l.write(appendSnapshotChunk(nil, index, chunk), func() {})
 	}
-	l.write(appendSnapshotEnd(nil, index), func() { l.endSnapshot(meta) })
+	l.after(func() { l.continueSnapshot(meta) })
 }
 
 // endSnapshot releases what the durable snapshot replaces: all before its beginning, but for entries above its index.
@@ -108,7 +122,7 @@ func (l *loop) installSnapshot(snap *raftpb.Snapshot) {
 	}
 	meta := snap.GetMetadata()
 	l.snapshot.stop()
-	l.snapshot.positions, l.snapshot.grown = nil, 0
+	l.snapshot.positions, l.snapshot.grown, l.snapshot.index = nil, 0, meta.GetIndex()
 	l.lastIndex = meta.GetIndex()
 	l.writeSnapshot(snapshotInstalled, meta, img, func(begin wal.LSN) {
 		if err := l.storage.ApplySnapshot(&raftpb.Snapshot{Metadata: meta}); err != nil {

@@ -43,6 +43,8 @@ func (f *fold) record(r *pb.Record) {
 		f.topicDeleted(meta, kafka.TopicID(k.TopicDeleted.GetId()))
 	case *pb.Record_PartitionChanged:
 		f.partitionChanged(meta, k.PartitionChanged)
+	case *pb.Record_LeaderEpochsRaised:
+		f.leaderEpochsRaised(meta, kafka.BrokerID(k.LeaderEpochsRaised.GetBroker()))
 	case *pb.Record_ConfigChanged:
 		f.configChanged(meta, k.ConfigChanged)
 	case *pb.Record_BrokerRegistered:
@@ -155,6 +157,33 @@ func changed(old *Partition, m *pb.PartitionChanged) *Partition {
 	}
 	p.PartitionEpoch++
 	return &p
+}
+
+// leaderEpochsRaised rebuilds the topics in question, each at once.
+func (f *fold) leaderEpochsRaised(meta EventMeta, leader kafka.BrokerID) {
+	for topic := range f.img.Topics() {
+		var partitions []*Partition
+		var raised []int32
+		for p := range topic.Partitions.All() {
+			if p.Leader == leader {
+				next := *p
+				next.LeaderEpoch++
+				next.PartitionEpoch++
+				raised = append(raised, p.Index)
+				p = f.recorded(meta, &next, p.History)
+			}
+			partitions = append(partitions, p)
+		}
+		if len(raised) == 0 {
+			continue
+		}
+		next := *topic
+		next.Partitions = PartitionsOf(partitions...)
+		f.img.topics = f.img.topics.with(next.ID, &next)
+		for _, index := range raised {
+			f.events = append(f.events, PartitionLeaderChanged{meta, &next, partitions[index]})
+		}
+	}
 }
 
 // recorded adds the partition's state to its history and returns it.

@@ -49,7 +49,7 @@ func check(r *pb.Record) error {
 	case *pb.Record_BrokerRegistered:
 		return checkBroker(k.BrokerRegistered)
 	case *pb.Record_ClusterFormed, *pb.Record_ConfigChanged, *pb.Record_BrokerFencing, *pb.Record_BrokerRemoved,
-		*pb.Record_ProducerIdsAllocated:
+		*pb.Record_ProducerIdsAllocated, *pb.Record_LeaderEpochsRaised:
 		return nil
 	default:
 		return fmt.Errorf("of a kind that this version of chronik does not know; start the version that wrote it, or a newer one")

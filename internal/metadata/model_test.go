@@ -104,6 +104,17 @@ func (m *model) record(e *pb.Entry, r *pb.Record) {
 			p.history = slices.Clone(p.history)
 			p.note(m.offset, e, r)
 		}
+	case r.GetLeaderEpochsRaised() != nil:
+		for _, t := range m.topics {
+			for i := range t.partitions {
+				if p := &t.partitions[i]; p.leader == r.GetLeaderEpochsRaised().Broker {
+					p.leaderEpoch++
+					p.epoch++
+					p.history = slices.Clone(p.history)
+					p.note(m.offset, e, r)
+				}
+			}
+		}
 	case r.GetConfigChanged() != nil:
 		c := r.GetConfigChanged()
 		key := fmt.Sprint(c.ResourceType, "/", c.ResourceName)
@@ -220,7 +231,9 @@ func randomRecord(rng *rand.Rand) *pb.Record {
 		return &pb.Partition{Replicas: list(), Isr: list(), Elr: list(), LeaderPlusOne: rng.Int32N(5), LeaderEpoch: rng.Int32N(9), PartitionEpoch: rng.Int32N(9)}
 	}
 	r := &pb.Record{Reason: fmt.Sprint("reason ", rng.IntN(5))}
-	switch rng.IntN(12) {
+	switch rng.IntN(13) {
+	case 12:
+		r.Kind = &pb.Record_LeaderEpochsRaised{LeaderEpochsRaised: &pb.LeaderEpochsRaised{Broker: rng.Int32N(5)}}
 	case 0, 1:
 		c := &pb.TopicCreated{Name: name, Id: id, Internal: rng.IntN(2) == 0}
 		for range rng.IntN(70) {
@@ -283,7 +296,7 @@ func TestImageModel(t *testing.T) {
 		img := Empty()
 		restored := img // follows img, through snapshots
 		old := map[*Image][]byte{}
-		for offset := int64(1); offset <= 300; offset++ {
+		for offset := int64(1); offset <= 150; offset++ {
 			e := randomEntry(rng)
 			data, err := EncodeEntry(e)
 			if err != nil {

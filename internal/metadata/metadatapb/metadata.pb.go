@@ -107,6 +107,7 @@ type Record struct {
 	//	*Record_BrokerFencing
 	//	*Record_BrokerRemoved
 	//	*Record_ProducerIdsAllocated
+	//	*Record_LeaderEpochsRaised
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -237,6 +238,15 @@ func (x *Record) GetProducerIdsAllocated() *ProducerIDsAllocated {
 	return nil
 }
 
+func (x *Record) GetLeaderEpochsRaised() *LeaderEpochsRaised {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_LeaderEpochsRaised); ok {
+			return x.LeaderEpochsRaised
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -277,6 +287,10 @@ type Record_ProducerIdsAllocated struct {
 	ProducerIdsAllocated *ProducerIDsAllocated `protobuf:"bytes,10,opt,name=producer_ids_allocated,json=producerIdsAllocated,proto3,oneof"`
 }
 
+type Record_LeaderEpochsRaised struct {
+	LeaderEpochsRaised *LeaderEpochsRaised `protobuf:"bytes,11,opt,name=leader_epochs_raised,json=leaderEpochsRaised,proto3,oneof"`
+}
+
 func (*Record_ClusterFormed) isRecord_Kind() {}
 
 func (*Record_TopicCreated) isRecord_Kind() {}
@@ -294,6 +308,8 @@ func (*Record_BrokerFencing) isRecord_Kind() {}
 func (*Record_BrokerRemoved) isRecord_Kind() {}
 
 func (*Record_ProducerIdsAllocated) isRecord_Kind() {}
+
+func (*Record_LeaderEpochsRaised) isRecord_Kind() {}
 
 // ClusterFormed names the cluster; it is the first record of all.
 type ClusterFormed struct {
@@ -747,6 +763,53 @@ func (x *PartitionChanged) GetNextLeaderEpoch() bool {
 	return false
 }
 
+// LeaderEpochsRaised gives the next leader epoch to every partition that the broker leads: its process is another. One
+// record for all of them, so that a broker with many partitions starts as fast as one with few. Their partition epochs
+// grow by one.
+type LeaderEpochsRaised struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        int32                  `protobuf:"varint,1,opt,name=broker,proto3" json:"broker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaderEpochsRaised) Reset() {
+	*x = LeaderEpochsRaised{}
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaderEpochsRaised) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaderEpochsRaised) ProtoMessage() {}
+
+func (x *LeaderEpochsRaised) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaderEpochsRaised.ProtoReflect.Descriptor instead.
+func (*LeaderEpochsRaised) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LeaderEpochsRaised) GetBroker() int32 {
+	if x != nil {
+		return x.Broker
+	}
+	return 0
+}
+
 // BrokerList tells an empty list from an absent one.
 type BrokerList struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -757,7 +820,7 @@ type BrokerList struct {
 
 func (x *BrokerList) Reset() {
 	*x = BrokerList{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +832,7 @@ func (x *BrokerList) String() string {
 func (*BrokerList) ProtoMessage() {}
 
 func (x *BrokerList) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +845,7 @@ func (x *BrokerList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerList.ProtoReflect.Descriptor instead.
 func (*BrokerList) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{8}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BrokerList) GetIds() []int32 {
@@ -803,7 +866,7 @@ type ConfigEntry struct {
 
 func (x *ConfigEntry) Reset() {
 	*x = ConfigEntry{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +878,7 @@ func (x *ConfigEntry) String() string {
 func (*ConfigEntry) ProtoMessage() {}
 
 func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +891,7 @@ func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
 func (*ConfigEntry) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{9}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConfigEntry) GetKey() string {
@@ -858,7 +921,7 @@ type ConfigChanged struct {
 
 func (x *ConfigChanged) Reset() {
 	*x = ConfigChanged{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +933,7 @@ func (x *ConfigChanged) String() string {
 func (*ConfigChanged) ProtoMessage() {}
 
 func (x *ConfigChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +946,7 @@ func (x *ConfigChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChanged.ProtoReflect.Descriptor instead.
 func (*ConfigChanged) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{10}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConfigChanged) GetResourceType() int32 {
@@ -929,7 +992,7 @@ type BrokerRegistered struct {
 
 func (x *BrokerRegistered) Reset() {
 	*x = BrokerRegistered{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1004,7 @@ func (x *BrokerRegistered) String() string {
 func (*BrokerRegistered) ProtoMessage() {}
 
 func (x *BrokerRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1017,7 @@ func (x *BrokerRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerRegistered.ProtoReflect.Descriptor instead.
 func (*BrokerRegistered) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{11}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BrokerRegistered) GetId() int32 {
@@ -1012,7 +1075,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1087,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1100,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{12}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Endpoint) GetListener() string {
@@ -1079,7 +1142,7 @@ type BrokerFencing struct {
 
 func (x *BrokerFencing) Reset() {
 	*x = BrokerFencing{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1154,7 @@ func (x *BrokerFencing) String() string {
 func (*BrokerFencing) ProtoMessage() {}
 
 func (x *BrokerFencing) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1167,7 @@ func (x *BrokerFencing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerFencing.ProtoReflect.Descriptor instead.
 func (*BrokerFencing) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{13}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BrokerFencing) GetId() int32 {
@@ -1131,7 +1194,7 @@ type BrokerRemoved struct {
 
 func (x *BrokerRemoved) Reset() {
 	*x = BrokerRemoved{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1206,7 @@ func (x *BrokerRemoved) String() string {
 func (*BrokerRemoved) ProtoMessage() {}
 
 func (x *BrokerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1219,7 @@ func (x *BrokerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerRemoved.ProtoReflect.Descriptor instead.
 func (*BrokerRemoved) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{14}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BrokerRemoved) GetId() int32 {
@@ -1176,7 +1239,7 @@ type ProducerIDsAllocated struct {
 
 func (x *ProducerIDsAllocated) Reset() {
 	*x = ProducerIDsAllocated{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1251,7 @@ func (x *ProducerIDsAllocated) String() string {
 func (*ProducerIDsAllocated) ProtoMessage() {}
 
 func (x *ProducerIDsAllocated) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1264,7 @@ func (x *ProducerIDsAllocated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProducerIDsAllocated.ProtoReflect.Descriptor instead.
 func (*ProducerIDsAllocated) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{15}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProducerIDsAllocated) GetNext() int64 {
@@ -1228,7 +1291,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1303,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1316,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{16}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SnapshotHeader) GetOffset() int64 {
@@ -1320,7 +1383,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1395,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1408,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{17}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SnapshotTopic) GetName() string {
@@ -1402,7 +1465,7 @@ type SnapshotBroker struct {
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1477,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1490,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{18}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SnapshotBroker) GetRegistration() *BrokerRegistered {
@@ -1464,7 +1527,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1539,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1552,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{19}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -1538,7 +1601,7 @@ type SnapshotItem struct {
 
 func (x *SnapshotItem) Reset() {
 	*x = SnapshotItem{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1613,7 @@ func (x *SnapshotItem) String() string {
 func (*SnapshotItem) ProtoMessage() {}
 
 func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1626,7 @@ func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
 func (*SnapshotItem) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{20}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SnapshotItem) GetItem() isSnapshotItem_Item {
@@ -1662,7 +1725,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1737,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1750,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{21}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SnapshotChunk) GetItems() []*SnapshotItem {
@@ -1705,7 +1768,7 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\x05Entry\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x125\n" +
-	"\arecords\x18\x03 \x03(\v2\x1b.chronik.metadata.v1.RecordR\arecords\"\xff\x05\n" +
+	"\arecords\x18\x03 \x03(\v2\x1b.chronik.metadata.v1.RecordR\arecords\"\xdc\x06\n" +
 	"\x06Record\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12K\n" +
 	"\x0ecluster_formed\x18\x02 \x01(\v2\".chronik.metadata.v1.ClusterFormedH\x00R\rclusterFormed\x12H\n" +
@@ -1717,7 +1780,8 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\x0ebroker_fencing\x18\b \x01(\v2\".chronik.metadata.v1.BrokerFencingH\x00R\rbrokerFencing\x12K\n" +
 	"\x0ebroker_removed\x18\t \x01(\v2\".chronik.metadata.v1.BrokerRemovedH\x00R\rbrokerRemoved\x12a\n" +
 	"\x16producer_ids_allocated\x18\n" +
-	" \x01(\v2).chronik.metadata.v1.ProducerIDsAllocatedH\x00R\x14producerIdsAllocatedB\x06\n" +
+	" \x01(\v2).chronik.metadata.v1.ProducerIDsAllocatedH\x00R\x14producerIdsAllocated\x12[\n" +
+	"\x14leader_epochs_raised\x18\v \x01(\v2'.chronik.metadata.v1.LeaderEpochsRaisedH\x00R\x12leaderEpochsRaisedB\x06\n" +
 	"\x04kind\".\n" +
 	"\rClusterFormed\x12\x1d\n" +
 	"\n" +
@@ -1756,7 +1820,9 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\x03elr\x18\x06 \x01(\v2\x1f.chronik.metadata.v1.BrokerListR\x03elr\x12+\n" +
 	"\x0fleader_plus_one\x18\a \x01(\x05H\x00R\rleaderPlusOne\x88\x01\x01\x12*\n" +
 	"\x11next_leader_epoch\x18\b \x01(\bR\x0fnextLeaderEpochB\x12\n" +
-	"\x10_leader_plus_one\"\x1e\n" +
+	"\x10_leader_plus_one\",\n" +
+	"\x12LeaderEpochsRaised\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\x05R\x06broker\"\x1e\n" +
 	"\n" +
 	"BrokerList\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x05R\x03ids\"5\n" +
@@ -1836,7 +1902,7 @@ func file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP() []byte {
 	return file_internal_metadata_metadatapb_metadata_proto_rawDescData
 }
 
-var file_internal_metadata_metadatapb_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_internal_metadata_metadatapb_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_internal_metadata_metadatapb_metadata_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: chronik.metadata.v1.Entry
 	(*Record)(nil),               // 1: chronik.metadata.v1.Record
@@ -1846,20 +1912,21 @@ var file_internal_metadata_metadatapb_metadata_proto_goTypes = []any{
 	(*Change)(nil),               // 5: chronik.metadata.v1.Change
 	(*TopicDeleted)(nil),         // 6: chronik.metadata.v1.TopicDeleted
 	(*PartitionChanged)(nil),     // 7: chronik.metadata.v1.PartitionChanged
-	(*BrokerList)(nil),           // 8: chronik.metadata.v1.BrokerList
-	(*ConfigEntry)(nil),          // 9: chronik.metadata.v1.ConfigEntry
-	(*ConfigChanged)(nil),        // 10: chronik.metadata.v1.ConfigChanged
-	(*BrokerRegistered)(nil),     // 11: chronik.metadata.v1.BrokerRegistered
-	(*Endpoint)(nil),             // 12: chronik.metadata.v1.Endpoint
-	(*BrokerFencing)(nil),        // 13: chronik.metadata.v1.BrokerFencing
-	(*BrokerRemoved)(nil),        // 14: chronik.metadata.v1.BrokerRemoved
-	(*ProducerIDsAllocated)(nil), // 15: chronik.metadata.v1.ProducerIDsAllocated
-	(*SnapshotHeader)(nil),       // 16: chronik.metadata.v1.SnapshotHeader
-	(*SnapshotTopic)(nil),        // 17: chronik.metadata.v1.SnapshotTopic
-	(*SnapshotBroker)(nil),       // 18: chronik.metadata.v1.SnapshotBroker
-	(*SnapshotConfig)(nil),       // 19: chronik.metadata.v1.SnapshotConfig
-	(*SnapshotItem)(nil),         // 20: chronik.metadata.v1.SnapshotItem
-	(*SnapshotChunk)(nil),        // 21: chronik.metadata.v1.SnapshotChunk
+	(*LeaderEpochsRaised)(nil),   // 8: chronik.metadata.v1.LeaderEpochsRaised
+	(*BrokerList)(nil),           // 9: chronik.metadata.v1.BrokerList
+	(*ConfigEntry)(nil),          // 10: chronik.metadata.v1.ConfigEntry
+	(*ConfigChanged)(nil),        // 11: chronik.metadata.v1.ConfigChanged
+	(*BrokerRegistered)(nil),     // 12: chronik.metadata.v1.BrokerRegistered
+	(*Endpoint)(nil),             // 13: chronik.metadata.v1.Endpoint
+	(*BrokerFencing)(nil),        // 14: chronik.metadata.v1.BrokerFencing
+	(*BrokerRemoved)(nil),        // 15: chronik.metadata.v1.BrokerRemoved
+	(*ProducerIDsAllocated)(nil), // 16: chronik.metadata.v1.ProducerIDsAllocated
+	(*SnapshotHeader)(nil),       // 17: chronik.metadata.v1.SnapshotHeader
+	(*SnapshotTopic)(nil),        // 18: chronik.metadata.v1.SnapshotTopic
+	(*SnapshotBroker)(nil),       // 19: chronik.metadata.v1.SnapshotBroker
+	(*SnapshotConfig)(nil),       // 20: chronik.metadata.v1.SnapshotConfig
+	(*SnapshotItem)(nil),         // 21: chronik.metadata.v1.SnapshotItem
+	(*SnapshotChunk)(nil),        // 22: chronik.metadata.v1.SnapshotChunk
 }
 var file_internal_metadata_metadatapb_metadata_proto_depIdxs = []int32{
 	1,  // 0: chronik.metadata.v1.Entry.records:type_name -> chronik.metadata.v1.Record
@@ -1867,34 +1934,35 @@ var file_internal_metadata_metadatapb_metadata_proto_depIdxs = []int32{
 	3,  // 2: chronik.metadata.v1.Record.topic_created:type_name -> chronik.metadata.v1.TopicCreated
 	6,  // 3: chronik.metadata.v1.Record.topic_deleted:type_name -> chronik.metadata.v1.TopicDeleted
 	7,  // 4: chronik.metadata.v1.Record.partition_changed:type_name -> chronik.metadata.v1.PartitionChanged
-	10, // 5: chronik.metadata.v1.Record.config_changed:type_name -> chronik.metadata.v1.ConfigChanged
-	11, // 6: chronik.metadata.v1.Record.broker_registered:type_name -> chronik.metadata.v1.BrokerRegistered
-	13, // 7: chronik.metadata.v1.Record.broker_fencing:type_name -> chronik.metadata.v1.BrokerFencing
-	14, // 8: chronik.metadata.v1.Record.broker_removed:type_name -> chronik.metadata.v1.BrokerRemoved
-	15, // 9: chronik.metadata.v1.Record.producer_ids_allocated:type_name -> chronik.metadata.v1.ProducerIDsAllocated
-	9,  // 10: chronik.metadata.v1.TopicCreated.config:type_name -> chronik.metadata.v1.ConfigEntry
-	4,  // 11: chronik.metadata.v1.TopicCreated.partitions:type_name -> chronik.metadata.v1.Partition
-	5,  // 12: chronik.metadata.v1.Partition.history:type_name -> chronik.metadata.v1.Change
-	4,  // 13: chronik.metadata.v1.PartitionChanged.whole:type_name -> chronik.metadata.v1.Partition
-	8,  // 14: chronik.metadata.v1.PartitionChanged.replicas:type_name -> chronik.metadata.v1.BrokerList
-	8,  // 15: chronik.metadata.v1.PartitionChanged.isr:type_name -> chronik.metadata.v1.BrokerList
-	8,  // 16: chronik.metadata.v1.PartitionChanged.elr:type_name -> chronik.metadata.v1.BrokerList
-	9,  // 17: chronik.metadata.v1.ConfigChanged.set:type_name -> chronik.metadata.v1.ConfigEntry
-	12, // 18: chronik.metadata.v1.BrokerRegistered.endpoints:type_name -> chronik.metadata.v1.Endpoint
-	9,  // 19: chronik.metadata.v1.SnapshotTopic.config:type_name -> chronik.metadata.v1.ConfigEntry
-	11, // 20: chronik.metadata.v1.SnapshotBroker.registration:type_name -> chronik.metadata.v1.BrokerRegistered
-	9,  // 21: chronik.metadata.v1.SnapshotConfig.config:type_name -> chronik.metadata.v1.ConfigEntry
-	16, // 22: chronik.metadata.v1.SnapshotItem.header:type_name -> chronik.metadata.v1.SnapshotHeader
-	18, // 23: chronik.metadata.v1.SnapshotItem.broker:type_name -> chronik.metadata.v1.SnapshotBroker
-	19, // 24: chronik.metadata.v1.SnapshotItem.config:type_name -> chronik.metadata.v1.SnapshotConfig
-	17, // 25: chronik.metadata.v1.SnapshotItem.topic:type_name -> chronik.metadata.v1.SnapshotTopic
-	4,  // 26: chronik.metadata.v1.SnapshotItem.partition:type_name -> chronik.metadata.v1.Partition
-	20, // 27: chronik.metadata.v1.SnapshotChunk.items:type_name -> chronik.metadata.v1.SnapshotItem
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	11, // 5: chronik.metadata.v1.Record.config_changed:type_name -> chronik.metadata.v1.ConfigChanged
+	12, // 6: chronik.metadata.v1.Record.broker_registered:type_name -> chronik.metadata.v1.BrokerRegistered
+	14, // 7: chronik.metadata.v1.Record.broker_fencing:type_name -> chronik.metadata.v1.BrokerFencing
+	15, // 8: chronik.metadata.v1.Record.broker_removed:type_name -> chronik.metadata.v1.BrokerRemoved
+	16, // 9: chronik.metadata.v1.Record.producer_ids_allocated:type_name -> chronik.metadata.v1.ProducerIDsAllocated
+	8,  // 10: chronik.metadata.v1.Record.leader_epochs_raised:type_name -> chronik.metadata.v1.LeaderEpochsRaised
+	10, // 11: chronik.metadata.v1.TopicCreated.config:type_name -> chronik.metadata.v1.ConfigEntry
+	4,  // 12: chronik.metadata.v1.TopicCreated.partitions:type_name -> chronik.metadata.v1.Partition
+	5,  // 13: chronik.metadata.v1.Partition.history:type_name -> chronik.metadata.v1.Change
+	4,  // 14: chronik.metadata.v1.PartitionChanged.whole:type_name -> chronik.metadata.v1.Partition
+	9,  // 15: chronik.metadata.v1.PartitionChanged.replicas:type_name -> chronik.metadata.v1.BrokerList
+	9,  // 16: chronik.metadata.v1.PartitionChanged.isr:type_name -> chronik.metadata.v1.BrokerList
+	9,  // 17: chronik.metadata.v1.PartitionChanged.elr:type_name -> chronik.metadata.v1.BrokerList
+	10, // 18: chronik.metadata.v1.ConfigChanged.set:type_name -> chronik.metadata.v1.ConfigEntry
+	13, // 19: chronik.metadata.v1.BrokerRegistered.endpoints:type_name -> chronik.metadata.v1.Endpoint
+	10, // 20: chronik.metadata.v1.SnapshotTopic.config:type_name -> chronik.metadata.v1.ConfigEntry
+	12, // 21: chronik.metadata.v1.SnapshotBroker.registration:type_name -> chronik.metadata.v1.BrokerRegistered
+	10, // 22: chronik.metadata.v1.SnapshotConfig.config:type_name -> chronik.metadata.v1.ConfigEntry
+	17, // 23: chronik.metadata.v1.SnapshotItem.header:type_name -> chronik.metadata.v1.SnapshotHeader
+	19, // 24: chronik.metadata.v1.SnapshotItem.broker:type_name -> chronik.metadata.v1.SnapshotBroker
+	20, // 25: chronik.metadata.v1.SnapshotItem.config:type_name -> chronik.metadata.v1.SnapshotConfig
+	18, // 26: chronik.metadata.v1.SnapshotItem.topic:type_name -> chronik.metadata.v1.SnapshotTopic
+	4,  // 27: chronik.metadata.v1.SnapshotItem.partition:type_name -> chronik.metadata.v1.Partition
+	21, // 28: chronik.metadata.v1.SnapshotChunk.items:type_name -> chronik.metadata.v1.SnapshotItem
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_internal_metadata_metadatapb_metadata_proto_init() }
@@ -1912,9 +1980,10 @@ func file_internal_metadata_metadatapb_metadata_proto_init() {
 		(*Record_BrokerFencing)(nil),
 		(*Record_BrokerRemoved)(nil),
 		(*Record_ProducerIdsAllocated)(nil),
+		(*Record_LeaderEpochsRaised)(nil),
 	}
 	file_internal_metadata_metadatapb_metadata_proto_msgTypes[7].OneofWrappers = []any{}
-	file_internal_metadata_metadatapb_metadata_proto_msgTypes[20].OneofWrappers = []any{
+	file_internal_metadata_metadatapb_metadata_proto_msgTypes[21].OneofWrappers = []any{
 		(*SnapshotItem_Header)(nil),
 		(*SnapshotItem_Broker)(nil),
 		(*SnapshotItem_Config)(nil),
@@ -1927,7 +1996,7 @@ func file_internal_metadata_metadatapb_metadata_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_metadata_metadatapb_metadata_proto_rawDesc), len(file_internal_metadata_metadatapb_metadata_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -87,6 +87,6 @@ func (m *Machine) Delete(tx *coordinator.Tx, id string) error {
 	}
 	delete(m.groups, id)
 	tx.Append(groupTombstone(id))
-	m.log(g, "group is deleted")
+	m.debug(g, "group is deleted")
 	return nil
 }

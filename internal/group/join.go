@@ -94,7 +94,7 @@ func (m *Machine) joinNew(tx *coordinator.Tx, g *classic, r *JoinRequest, p *Joi
 	if r.InstanceID != nil {
 		id := *r.InstanceID + "-" + m.newID()
 		if old, ok := g.static[*r.InstanceID]; ok {
-			m.log(g, "static member is replaced", "instance", *r.InstanceID, "old", old, "member", id)
+			m.debug(g, "static member is replaced", "instance", *r.InstanceID, "old", old, "member", id)
 			m.replaceStatic(tx, g, r, g.byID[old], id, p)
 			return
 		}

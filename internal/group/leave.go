@@ -81,7 +81,7 @@ func (m *Machine) leave(tx *coordinator.Tx, g *classic, r *kmsg.LeaveGroupReques
 	if r.Reason != nil {
 		reason = *r.Reason
 	}
-	m.log(g, "member leaves", "member", id, "reason", reason)
+	m.debug(g, "member leaves", "member", id, "reason", reason)
 	m.drop(tx, g, id)
 	return nil
 }

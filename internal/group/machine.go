@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"slices"
@@ -9,7 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/coordinator"
-	"chronik/internal/kafka"
 )
 
 // Limits are what the configuration says about groups; they may change while groups live.
@@ -54,7 +54,7 @@ func (m *Machine) Loaded(tx *coordinator.Tx) {
 			m.prepareRebalance(tx, g, "the group is larger than group.max.size")
 		}
 	}
-	m.logger.Info("groups loaded", "groups", len(m.groups), "groupsWithOffsets", len(m.offsets))
+	m.logger.Debug("groups loaded", "groups", len(m.groups), "groupsWithOffsets", len(m.offsets))
 }
 
 // Unloaded fails everyone who waits for a rebalance.
@@ -84,9 +84,13 @@ type (
 	SyncPromise = coordinator.Promise[*kmsg.SyncGroupResponse]
 )
 
-func (m *Machine) log(g *classic, msg string, args ...any) {
-	m.logger.Info(msg, append([]any{"group", g.id, "state", g.state.String(), "generation", g.generation}, args...)...)
-}
+// debug tells of what is usual in a group's life, notice of members that were lost.
+func (m *Machine) debug(g *classic, msg string, args ...any)  { m.log(slog.LevelDebug, g, msg, args) }
+func (m *Machine) notice(g *classic, msg string, args ...any) { m.log(slog.LevelInfo, g, msg, args) }
 
-// code is the wire code of a sentinel.
-func code(e *kafka.Error) int16 { return e.Code }
+func (m *Machine) log(level slog.Level, g *classic, msg string, args []any) {
+	ctx := context.Background()
+	if m.logger.Enabled(ctx, level) {
+		m.logger.Log(ctx, level, msg, append([]any{"group", g.id, "state", g.state.String(), "generation", g.generation}, args...)...)
+	}
+}

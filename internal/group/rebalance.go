@@ -42,7 +42,7 @@ func (m *Machine) prepareRebalance(tx *coordinator.Tx, g *classic, why string) {
 	tx.Cancel(syncKey(g.id))
 	initial := g.state == Empty
 	g.transition(PreparingRebalance, tx.Millis())
-	m.log(g, "group prepares to rebalance", "reason", why)
+	m.debug(g, "group prepares to rebalance", "reason", why)
 	switch {
 	case initial: // more members of a new group will come in a moment
 		delay := m.limits().InitialRebalanceDelay
@@ -90,7 +90,7 @@ func (m *Machine) completeJoin(tx *coordinator.Tx, g *classic) {
 		m.drop(tx, g, id)
 	}
 	if len(late) > 0 {
-		m.log(g, "members did not join in time", "members", late)
+		m.notice(g, "members did not join in time", "members", late)
 	}
 	if !g.electJoined() && len(g.members) > 0 {
 		// Only static members are left, and none came: their sessions end it.
@@ -99,11 +99,11 @@ func (m *Machine) completeJoin(tx *coordinator.Tx, g *classic) {
 	}
 	g.nextGeneration(tx.Millis())
 	if g.state == Empty {
-		m.log(g, "group is empty")
+		m.debug(g, "group is empty")
 		tx.Append(groupRecord(g))
 		return
 	}
-	m.log(g, "group has a generation", "members", len(g.members), "leader", g.leader, "protocol", *g.protocol)
+	m.debug(g, "group has a generation", "members", len(g.members), "leader", g.leader, "protocol", *g.protocol)
 	for _, mb := range g.members {
 		m.answerJoin(tx, g, mb, g.joined(mb, g.leader == mb.id))
 		m.resetSession(tx, g, mb)
@@ -130,7 +130,7 @@ func (m *Machine) expectSync(tx *coordinator.Tx, g *classic) {
 		for _, id := range late {
 			m.drop(tx, g, id)
 		}
-		m.log(g, "members did not sync in time", "members", late)
+		m.notice(g, "members did not sync in time", "members", late)
 		m.prepareRebalance(tx, g, "members did not sync in time")
 	})
 }
@@ -168,7 +168,7 @@ func (m *Machine) expireSession(tx *coordinator.Tx, g *classic, id string) {
 	if mb == nil || mb.heartbeatSatisfied() {
 		return
 	}
-	m.log(g, "member's session has ended", "member", id)
+	m.notice(g, "member's session has ended", "member", id)
 	m.drop(tx, g, id)
 	m.afterRemoval(tx, g, "session of member "+id+" has ended")
 }

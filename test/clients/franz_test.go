@@ -157,7 +157,8 @@ func franzSeekAndErrors(t *testing.T, ctx context.Context, addr, prefix string, 
 		}
 	})
 	t.Run("error on an unknown topic", func(t *testing.T) {
-		c := client(t, addr, kgo.UnknownTopicRetries(1))
+		c := must(kgo.NewClient(kgo.SeedBrokers(addr), kgo.UnknownTopicRetries(1)))(t) // one that creates no topics
+		defer c.Close()
 		res, err := kadm.NewClient(c).ListTopics(ctx, prefix+"-never-made")
 		if err != nil {
 			t.Fatal(err)

@@ -75,6 +75,9 @@ func (c *configChange) run(ctx context.Context, duplicate bool) error {
 	}
 	ctx, cancel := c.h.within(ctx, alterConfigsWait)
 	defer cancel()
+	if c.key.kind == kmsg.ConfigResourceTypeTopic && c.h.Store.Image().Topic(c.key.name) == nil {
+		c.h.barrier(ctx)
+	}
 	var err error
 	for range alterAttempts {
 		if err = c.commit(ctx); !errors.Is(err, kafka.ErrInvalidUpdateVersion) {

@@ -80,7 +80,7 @@ func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []de
 	}
 	for i := range topics {
 		if find(&topics[i]) == nil { // another node may know better
-			_ = h.Store.Barrier(ctx)
+			h.barrier(ctx)
 			img = h.Store.Image()
 			break
 		}

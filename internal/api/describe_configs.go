@@ -15,9 +15,16 @@ import (
 // describeConfigs: v1 has sources and synonyms (KIP-226), v3 types and documentation (KIP-569).
 func (h *Handlers) describeConfigs(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.DescribeConfigsRequest)
-	return func(context.Context) Response {
+	return func(ctx context.Context) Response {
 		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
 		img := h.Store.Image()
+		for i := range req.Resources {
+			if t := &req.Resources[i]; t.ResourceType == kmsg.ConfigResourceTypeTopic && img.Topic(t.ResourceName) == nil {
+				h.barrier(ctx)
+				img = h.Store.Image()
+				break
+			}
+		}
 		for i := range req.Resources {
 			resource := &req.Resources[i]
 			rr := kmsg.NewDescribeConfigsResponseResource()

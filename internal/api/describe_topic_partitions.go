@@ -14,9 +14,16 @@ import (
 // answer, given in the next request, goes on from there.
 func (h *Handlers) describeTopicPartitions(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.DescribeTopicPartitionsRequest)
-	return func(context.Context) Response {
+	return func(ctx context.Context) Response {
 		resp := req.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
 		v := h.view(r.Conn)
+		for i := range req.Topics {
+			if v.img.Topic(req.Topics[i].Topic) == nil {
+				h.barrier(ctx)
+				v = h.view(r.Conn)
+				break
+			}
+		}
 		names, from, err := partitionPage(v.img, req)
 		if err != nil {
 			for i := range req.Topics {

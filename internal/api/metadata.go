@@ -148,9 +148,7 @@ func (h *Handlers) metadataTopics(ctx context.Context, r *Request, req *kmsg.Met
 		return names, unknown
 	}
 	// Another node may know better: before a negative answer, take in all that was committed.
-	if err := h.Store.Barrier(ctx); err != nil && ctx.Err() == nil {
-		h.Logger.Debug("metadata barrier", "error", err)
-	}
+	h.barrier(ctx)
 	if find(h.Store.Image()) == 0 {
 		return names, unknown
 	}

@@ -116,7 +116,8 @@ func (b *Broker) openListeners(context.Context) (err error) {
 		Limits: server.Limits{
 			Connections: b.cfg.MaxConnections, RequestBytes: b.cfg.RequestMaxBytes, PreAuthRequestBytes: b.cfg.UnauthenticatedMaxBytes,
 			RequestsInFlightBytes: b.cfg.RequestsInFlightMaxBytes, QueuedReplies: b.cfg.RepliesQueuedMax,
-			Idle: b.cfg.ConnectionIdleMax, Handshake: b.cfg.HandshakeMax,
+			DecodedInFlightBytes: b.cfg.DecodedInFlightMaxBytes, ResponsesInFlightBytes: b.cfg.ResponsesInFlightMaxBytes,
+			Idle: b.cfg.ConnectionIdleMax, Handshake: b.cfg.HandshakeMax, WriteStall: b.cfg.WriteStallMax,
 		},
 	}
 	for _, l := range b.cfg.Kafka {

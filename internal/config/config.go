@@ -43,10 +43,13 @@ type Config struct {
 	ConnectionIdleMax         time.Duration
 	HandshakeMax              time.Duration // TLS handshake and first request
 	RequestMaxBytes           int32
-	UnauthenticatedMaxBytes   int32 // a request before authentication
-	RequestsInFlightMaxBytes  int64 // of all connections
-	RepliesQueuedMax          int   // per connection
-	FetchMaxBytes             int32 // of one Fetch answer
+	UnauthenticatedMaxBytes   int32         // a request before authentication
+	RequestsInFlightMaxBytes  int64         // of all connections
+	DecodedInFlightMaxBytes   int64         // what decoding those requests allocates
+	ResponsesInFlightMaxBytes int64         // copied answers, beside a small buffer per connection
+	WriteStallMax             time.Duration // a client that takes nothing of its answer
+	RepliesQueuedMax          int           // per connection
+	FetchMaxBytes             int32         // of one Fetch answer
 	FetchSessionsMax          int
 	FetchSessionPartitionsMax int // of all sessions
 	FetchMaxWait              time.Duration

@@ -101,6 +101,24 @@ func TestHostileCountsCloseTheConnection(t *testing.T) {
 	}
 }
 
+// A frame full of the leanest elements is honest about their number, and would still decode to far more than it is.
+func TestAmplificationClosesTheConnection(t *testing.T) {
+	s := start(t, empty, nil)
+	const n = 30_000
+	frame := binary.BigEndian.AppendUint32(nil, 10+4+2*n)
+	frame = append(frame, 0, 3, 0, 1, 0, 0, 0, 9, 0xff, 0xff)
+	frame = append(binary.BigEndian.AppendUint32(frame, n), make([]byte, 2*n)...) // topics without a name
+	c := dial(t, s)
+	before := allocated()
+	if _, err := c.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	c.closed()
+	if got := allocated() - before; got > int64(2*len(frame))+64<<10 {
+		t.Errorf("%d bytes were allocated for a frame of %d", got, len(frame))
+	}
+}
+
 func hostileFrames() map[string][]byte {
 	frame := func(key, version int16, rest ...byte) []byte {
 		b := binary.BigEndian.AppendUint16(make([]byte, 4, 4096), uint16(key))

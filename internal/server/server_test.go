@@ -240,8 +240,12 @@ func TestAHandlerCanCloseAfterAnswering(t *testing.T) {
 	c := dial(t, s)
 	c.send(1, heartbeat("g"))
 	c.send(2, heartbeat("last"))
-	for i := range int32(50) { // unread requests must not turn the close into a reset
-		c.send(3+i, heartbeat("g"))
+	var more []byte
+	for i := range int32(2000) { // unread requests must not turn the close into a reset
+		more = append(more, formatter.AppendRequest(nil, heartbeat("g"), 3+i)...)
+	}
+	if _, err := c.Write(more); err != nil {
+		t.Fatal(err)
 	}
 	for want := range int32(2) {
 		if id, _ := c.receive(); id != want+1 {

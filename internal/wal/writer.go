@@ -148,9 +148,7 @@ func (l *Log) complete() {
 		if err != nil {
 			l.fail(err)
 		}
-		if l.Err() == nil {
-			l.finish(g)
-		}
+		l.finish(g)
 		l.inCompleter.Add(-1)
 	}
 }
@@ -172,8 +170,12 @@ func (l *Log) syncReferences(g *group) error {
 	return errors.Join(errs...)
 }
 
-// finish ends a group of which everything is on the disk, after all groups before it.
+// finish ends a group of which everything is on the disk, after all groups before it. Once the log failed it does
+// nothing: a reference of a group before this one may be what could not be synced.
 func (l *Log) finish(g *group) {
+	if l.Err() != nil {
+		return
+	}
 	l.referencesUntil.Store(uint64(g.end()))
 	any := false
 	for i := range g.members {

@@ -89,10 +89,10 @@ func (l *loop) step() {
 }
 
 func (l *loop) armTick() {
-	l.tick = l.o.Clock.AfterFunc(tickInterval, func() {
+	l.tick = l.o.Clock.AfterFunc(l.o.tick, func() {
 		l.inbox.post(func() {
 			l.node.Tick()
-			l.tick.Reset(tickInterval)
+			l.tick.Reset(l.o.tick)
 		})
 	})
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"chronik/internal/clock"
 	"chronik/internal/kafka"
@@ -41,6 +42,8 @@ type Options struct {
 	voters [][16]byte
 	// For tests: the size of a file of the metadata WAL.
 	walFileSize int64
+	// For tests: how long a Raft tick lasts.
+	tick time.Duration
 }
 
 // Defaults are what a command leaves open.
@@ -85,6 +88,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.SnapshotBytes == 0 {
 		o.SnapshotBytes = defaultSnapshotBytes
+	}
+	if o.tick == 0 {
+		o.tick = tickInterval
 	}
 	if o.walFileSize == 0 {
 		o.walFileSize = walFileSize

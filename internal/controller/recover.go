@@ -130,8 +130,9 @@ func (r *recovered) install() error {
 // check completes the recovery: entries that the snapshot covers go, and the rest must follow it without a gap.
 func (r *recovered) check() error {
 	if r.image == nil {
-		if r.hardState == nil && len(r.entries) == 0 {
-			return nil // empty
+		if len(r.entries) == 0 && (r.hardState == nil || r.begun.GetIndex() == 1) {
+			*r = recovered{} // empty, or the process died while it formed the cluster
+			return nil
 		}
 		return fmt.Errorf("metadata WAL: there is no whole snapshot to begin with; restore the directory from another node or a backup")
 	}

@@ -60,6 +60,7 @@ func (p *Partition) append(batches []byte, write func(*log.Log) (log.Placement, 
 		kind: opAppend, id: p.id, generation: at.Generation, segment: at.Base, position: at.Position,
 		length: uint32(at.Length), crc: at.CRC, first: at.BaseOffset, end: at.EndOffset,
 	}
+	p.segment.Store(at.Segment)
 	p.markDirty()
 	p.logEnd.Store(int64(at.EndOffset))
 	if _, err := p.s.submit(&op, p, batches, at.Segment); err != nil {
@@ -105,18 +106,4 @@ func (p *Partition) markDirty() {
 	s.mu.Lock()
 	s.mu.dirty = append(s.mu.dirty, p)
 	s.mu.Unlock()
-}
-
-// appended counts towards the next background sync and checkpoint.
-func (s *Store) appended(n int64) {
-	total := s.sinceCheckpoint.Add(n)
-	if n >= s.o.Config.WALReferenceMinBytes { // the WAL's group syncs it
-		n = 0
-	}
-	if s.sinceSync.Add(n) >= s.syncStep() || total >= s.o.Config.CheckpointBytes {
-		select {
-		case s.syncWanted <- struct{}{}:
-		default:
-		}
-	}
 }

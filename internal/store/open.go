@@ -99,10 +99,7 @@ func (s *Store) openWAL(c *checkpoint) (*wal.Log, error) {
 // onWALFull asks for a checkpoint, which lets the WAL use files again.
 func (s *Store) onWALFull() {
 	s.walFull.Store(true)
-	select {
-	case s.syncWanted <- struct{}{}:
-	default:
-	}
+	s.wantSync()
 }
 
 // Close ends everything; nothing needs to be replayed at the next Open. Appends must have ended. After a failure it lets
@@ -132,7 +129,7 @@ func (s *Store) shutdown() error {
 	if s.failed() != nil {
 		return errors.Join(s.wal.Close(), s.closeLogs())
 	}
-	_, err := s.syncSegments(true)
+	_, err := s.syncLogs()
 	c := checkpoint{clean: true}
 	for _, p := range s.Partitions() {
 		p.checkpointInto(&c, s.wal.Next())

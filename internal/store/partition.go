@@ -31,8 +31,9 @@ type Partition struct {
 	hw            atomic.Int64 // the bound for retention, DeleteRecords and zero-copy
 	dirty         atomic.Bool
 	deleting      atomic.Bool
-	lazy          atomic.Bool  // sync = interval
-	sinceSnapshot atomic.Int64 // bytes appended since the producers' state was written
+	lazy          atomic.Bool                     // sync = interval
+	segment       atomic.Pointer[log.SegmentFile] // appended to last, nil if it was synced since
+	sinceSnapshot atomic.Int64                    // bytes appended since the producers' state was written
 	heard         atomic.Pointer[func(end kafka.Offset)]
 
 	mu struct {

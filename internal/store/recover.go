@@ -7,45 +7,27 @@ import (
 	"slices"
 	"sync"
 
-	"chronik/internal/kafka"
 	"chronik/internal/log"
 	"chronik/internal/wal"
 )
 
-// plan is what replay has learnt of one partition in the first pass over the WAL: from which state it starts and which
-// operations still count. Replay itself is the second pass.
-type plan struct {
-	partitionState
-	generation uint64 // the last one: appends to an earlier one were cut, or are in the state
-	deleted    bool
-	appends    bool // there are some to apply
-	p          *Partition
-	log        *log.Log
-	ended      bool // behind a reference that never reached the disk
-}
-
 // recovery is one run of it.
 type recovery struct {
+	survey
 	s     *Store
-	plans map[kafka.TopicPartition]*plan
-	// referencesUntil: what is referred to below it had been synced.
-	referencesUntil wal.LSN
-	stats           Recovery
+	stats Recovery
 }
 
 // recover brings the partitions to where the WAL ends. Nothing that it finds counts as durable before it is synced again.
 func (s *Store) recover(ctx context.Context, c *checkpoint) error {
 	started := s.o.Clock.Now()
-	r := recovery{s: s, plans: map[kafka.TopicPartition]*plan{}}
+	r := recovery{s: s, survey: newSurvey(c)}
 	r.stats.Unclean = s.unclean
-	for i := range c.partitions {
-		e := &c.partitions[i]
-		r.plans[e.id] = &plan{partitionState: e.partitionState, generation: e.synced.Generation}
-	}
 	if !s.wal.Clean() {
-		if err := r.survey(c.from); err != nil {
+		if err := s.wal.Replay(c.from, r.add); err != nil {
 			return err
 		}
+		r.stats.Records = r.records
 	}
 	for id, pl := range r.plans {
 		if pl.deleted {
@@ -74,60 +56,6 @@ func (s *Store) recover(ctx context.Context, c *checkpoint) error {
 		s.o.Logger.Info("recovered after an unclean end", "records", r.stats.Records, "partitions", r.stats.Partitions, "bytes", r.stats.Bytes, "took", r.stats.Duration)
 	}
 	return nil
-}
-
-// survey is the first pass.
-func (r *recovery) survey(from wal.LSN) error {
-	return r.s.wal.Replay(from, func(rec wal.Record) error {
-		op, _, err := decodeOperation(rec)
-		if err != nil {
-			return err
-		}
-		r.referencesUntil = max(r.referencesUntil, rec.ReferencesUntil)
-		r.stats.Records++
-		pl := r.plans[op.id]
-		if pl == nil {
-			// Without a creation it belongs to a partition that was deleted when the checkpoint was made.
-			pl = &plan{deleted: true}
-			r.plans[op.id] = pl
-		}
-		pl.learn(rec.LSN, &op)
-		return nil
-	})
-}
-
-// learn takes up what an operation says of the state that replay starts from.
-func (pl *plan) learn(lsn wal.LSN, op *operation) {
-	if lsn < pl.created {
-		return
-	}
-	switch op.kind {
-	case opCreate:
-		if lsn > pl.created {
-			*pl = plan{partitionState: partitionState{created: lsn, epoch: log.EpochOffset{Epoch: kafka.NoLeaderEpoch}}}
-		}
-	case opDelete:
-		pl.deleted = true
-	case opTruncate:
-		if op.generation > pl.generation {
-			pl.synced, pl.generation = op.base, op.generation
-		}
-	case opReset:
-		if op.generation > pl.generation {
-			pl.generation = op.generation
-			pl.synced = log.Checkpoint{Segment: op.offset, EndOffset: op.offset, LogStart: op.offset, Generation: op.generation}
-		}
-	case opLogStart:
-		if op.base.Generation == pl.generation && op.base.EndOffset >= pl.synced.EndOffset {
-			start := max(op.base.LogStart, pl.synced.LogStart)
-			pl.synced = op.base
-			pl.synced.LogStart = start
-		} else if op.base.Generation == pl.generation {
-			pl.synced.LogStart = max(pl.synced.LogStart, op.base.LogStart)
-		}
-	case opAppend:
-		pl.appends = pl.appends || op.generation >= pl.generation && op.end > pl.synced.EndOffset
-	}
 }
 
 // apply is the second pass.
@@ -201,8 +129,9 @@ func (r *recovery) applyAppend(pl *plan, rec wal.Record, op *operation, batches 
 
 func (r *recovery) applyEpoch(pl *plan, op *operation) error {
 	if !pl.appends && pl.log == nil {
-		if last := pl.p.mu.state.epoch.Epoch; op.epoch > last {
-			pl.p.mu.state.epoch = log.EpochOffset{Epoch: op.epoch, Offset: op.offset}
+		st := &pl.p.mu.state
+		if op.epoch > st.epoch.Epoch && op.offset == st.synced.EndOffset {
+			st.epoch = log.EpochOffset{Epoch: op.epoch, Offset: op.offset}
 		}
 		return nil
 	}
@@ -213,7 +142,10 @@ func (r *recovery) applyEpoch(pl *plan, op *operation) error {
 	if op.epoch <= l.Epoch().Epoch || pl.ended || op.offset < l.LogEnd() {
 		return nil // the state is ahead of the operation
 	}
-	return l.StartEpoch(op.epoch, op.offset)
+	if err := l.StartEpoch(op.epoch, op.offset); err != nil {
+		return fmt.Errorf("epoch %d at offset %d, the log ends at %d: %w", op.epoch, op.offset, l.LogEnd(), err)
+	}
+	return nil
 }
 
 func (r *recovery) applyTruncate(pl *plan, op *operation) error {

@@ -44,6 +44,7 @@ type Store struct {
 	dirtyCount      atomic.Int64
 	checkpoints     atomic.Int64
 	syncSlot        chan struct{} // one-slot: who syncs segments and writes checkpoints
+	syncList        []*Partition  // syncSlot's
 	syncWanted      chan struct{}
 	stop            chan struct{}
 	background      sync.WaitGroup

@@ -9,18 +9,40 @@ import (
 	"syscall"
 	"time"
 
-	"chronik/internal/kafka"
 	"chronik/internal/log"
 	"chronik/internal/wal"
 )
 
-// syncStep is how many appended bytes ask for a background sync.
+// syncStep is how many appended bytes ask for a background sync of the segments that got them.
 func (s *Store) syncStep() int64 {
-	n := max(syncStepBytes, s.dirtyCount.Load()*syncStepPerPartition)
-	return min(n, max(s.o.Config.CheckpointBytes/2, 1))
+	return max(syncStepBytes, s.dirtyCount.Load()*syncStepPerPartition)
 }
 
-// syncLoop syncs segments in the background, oldest first, and makes checkpoints.
+// checkpointStep is how many logged bytes ask for a checkpoint: few while it costs little, so that the WAL goes round in
+// few files and a recovery is short.
+func (s *Store) checkpointStep() int64 {
+	return min(s.o.Config.CheckpointBytes, max(checkpointStepBytes, s.dirtyCount.Load()*syncStepPerPartition))
+}
+
+// appended counts towards the next background sync and checkpoint.
+func (s *Store) appended(n int64) {
+	total := s.sinceCheckpoint.Add(n)
+	if n >= s.o.Config.WALReferenceMinBytes { // the WAL's group syncs it
+		n = 0
+	}
+	if s.sinceSync.Add(n) >= s.syncStep() || total >= s.checkpointStep() {
+		s.wantSync()
+	}
+}
+
+func (s *Store) wantSync() {
+	select {
+	case s.syncWanted <- struct{}{}:
+	default:
+	}
+}
+
+// syncLoop syncs segments in the background, at the rate at which they grow, and makes checkpoints.
 func (s *Store) syncLoop() {
 	defer s.background.Done()
 	for {
@@ -38,22 +60,24 @@ func (s *Store) syncLoop() {
 func (s *Store) syncOnce() error {
 	s.syncSlot <- struct{}{}
 	defer func() { <-s.syncSlot }()
-	full := s.walFull.Swap(false) || s.sinceCheckpoint.Load() >= s.o.Config.CheckpointBytes
-	from, err := s.syncSegments(full)
-	if err != nil || !full {
-		return err
+	if s.walFull.Swap(false) || s.sinceCheckpoint.Load() >= s.checkpointStep() {
+		return s.checkpoint()
 	}
-	return s.writeCheckpoint(from)
+	if s.sinceSync.Load() < s.syncStep() {
+		return nil
+	}
+	s.sinceSync.Store(0)
+	s.mu.Lock()
+	s.syncList = append(s.syncList[:0], s.mu.dirty...)
+	s.mu.Unlock()
+	return inParallel(s.syncList, (*Partition).syncAhead)
 }
 
 // Checkpoint syncs everything appended so far and moves the start of replay behind it.
 func (s *Store) Checkpoint() error {
 	s.syncSlot <- struct{}{}
 	defer func() { <-s.syncSlot }()
-	from, err := s.syncSegments(true)
-	if err == nil {
-		err = s.writeCheckpoint(from)
-	}
+	err := s.checkpoint()
 	if err != nil {
 		s.survives(err)
 	}
@@ -63,27 +87,46 @@ func (s *Store) Checkpoint() error {
 // survives judges an error of a background sync. A lack of space while writing (indexes, the checkpoint) loses nothing:
 // replay starts where it did, and the next attempt may find space. Everything else is fatal, above all what a sync says.
 func (s *Store) survives(err error) bool {
-	var named *fs.PathError
-	if errors.Is(err, syscall.ENOSPC) && errors.As(err, &named) && !strings.Contains(named.Op, "sync") {
-		s.o.Logger.Warn("background sync is put off: no space left", "error", err)
-		s.sinceSync.Add(s.syncStep())
-		s.pause(spaceRetry)
-		return true
+	if !onlySpace(err) {
+		s.fail(err)
+		return false
 	}
-	s.fail(err)
-	return false
+	s.o.Logger.Warn("background sync is put off: no space left", "error", err)
+	s.pause(spaceRetry)
+	return true
 }
 
-// syncSegments syncs every dirty log and returns the LSN below which everything is applied and synced. The order counts:
+func onlySpace(err error) bool {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		for _, e := range joined.Unwrap() {
+			if !onlySpace(e) {
+				return false
+			}
+		}
+		return true
+	}
+	var named *fs.PathError
+	return errors.Is(err, syscall.ENOSPC) && errors.As(err, &named) && !strings.Contains(named.Op, "sync")
+}
+
+// checkpoint syncs every dirty log and writes a checkpoint. The caller holds syncSlot.
+func (s *Store) checkpoint() error {
+	from, err := s.syncLogs()
+	if err != nil {
+		return err
+	}
+	return s.writeCheckpoint(from)
+}
+
+// syncLogs syncs every dirty log and returns the LSN below which everything is applied and synced. The order counts:
 // first the LSN, then the list; see the package's invariants.
-func (s *Store) syncSegments(snapshots bool) (wal.LSN, error) {
+func (s *Store) syncLogs() (wal.LSN, error) {
 	from := s.wal.Durable()
 	s.sinceSync.Store(0)
-	if snapshots {
-		for _, p := range s.Partitions() {
-			if p.sinceSnapshot.Load() >= snapshotBytes {
-				p.markDirty()
-			}
+	for _, p := range s.Partitions() {
+		if p.sinceSnapshot.Load() >= snapshotBytes {
+			p.markDirty()
 		}
 	}
 	s.mu.Lock()
@@ -91,62 +134,82 @@ func (s *Store) syncSegments(snapshots bool) (wal.LSN, error) {
 	s.mu.dirty = nil
 	s.mu.Unlock()
 	s.dirtyCount.Add(-int64(len(list)))
-	var wait sync.WaitGroup
+	return from, inParallel(list, (*Partition).syncDirty)
+}
+
+// inParallel runs do for all of a list, a few at a time, from the first on.
+func inParallel(list []*Partition, do func(*Partition) error) error {
+	if len(list) == 1 {
+		return do(list[0])
+	}
 	var mu sync.Mutex
 	var errs []error
 	next := 0
+	var wait sync.WaitGroup
 	for range min(syncParallel, len(list)) {
 		wait.Go(func() {
-			for {
-				mu.Lock()
-				i := next
+			mu.Lock()
+			defer mu.Unlock()
+			for next < len(list) {
+				p := list[next]
 				next++
 				mu.Unlock()
-				if i >= len(list) {
-					return
-				}
-				if err := list[i].syncDirty(snapshots); err != nil {
-					mu.Lock()
+				err := do(p)
+				mu.Lock()
+				if err != nil {
 					errs = append(errs, err)
-					mu.Unlock()
 				}
 			}
 		})
 	}
 	wait.Wait()
-	return from, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
-// syncDirty syncs the log and writes a snapshot of its producers, so that opening it again reads little.
-func (p *Partition) syncDirty(snapshot bool) error {
-	p.dirty.Store(false)
-	snapshot = snapshot && p.sinceSnapshot.Load() >= snapshotBytes
-	if snapshot {
-		p.sinceSnapshot.Store(0)
+// syncAhead syncs the segment that was appended to last, so that a checkpoint finds little to do.
+func (p *Partition) syncAhead() error {
+	segment := p.segment.Swap(nil)
+	if segment == nil {
+		return nil
 	}
+	if err := segment.Sync(); err != nil {
+		return fmt.Errorf("sync partition %s: %w", p.name(), err)
+	}
+	return nil
+}
+
+// syncDirty syncs all of the log that was appended before the call, and, if there was much, writes a snapshot of its
+// producers, so that opening it again reads little.
+func (p *Partition) syncDirty() error {
+	p.dirty.Store(false)
 	l := p.log.Load()
 	if l == nil || p.deleting.Load() {
 		return nil
 	}
+	err := p.syncPaced(l)
+	if err == nil && p.sinceSnapshot.Load() >= snapshotBytes {
+		p.sinceSnapshot.Store(0)
+		err = l.Snapshot()
+	}
+	if err != nil && !p.deleting.Load() {
+		p.markDirty()
+		return fmt.Errorf("sync partition %s: %w", p.name(), err)
+	}
+	return nil
+}
+
+// syncPaced syncs segment by segment, at the rate of segment.sync.rate.bytes.
+func (p *Partition) syncPaced(l *log.Log) error {
 	rate := p.s.o.Config.SegmentSyncRateBytes
+	end, generation := l.LogEnd(), l.Generation()
 	for {
-		n := l.Unsynced()
-		_, more, err := l.SyncOldest()
-		if err == nil && !more && snapshot {
-			err = l.Snapshot()
-		}
-		if err != nil {
-			if p.deleting.Load() {
-				return nil
-			}
-			p.markDirty()
-			return fmt.Errorf("sync partition %s: %w", p.name(), err)
-		}
-		if !more {
-			return nil
+		before := l.Synced()
+		c, more, err := l.SyncOldest()
+		if err != nil || !more || c.EndOffset >= end || c.Generation != generation {
+			return err
 		}
 		if rate > 0 {
-			p.s.pause(time.Duration(float64(n-l.Unsynced()) / float64(rate) * float64(time.Second)))
+			p.s.pause(time.Duration(float64(max(c.Position-before.Position, 0)) / float64(rate) * float64(time.Second)))
 		}
 	}
 }
@@ -161,45 +224,4 @@ func (s *Store) pause(d time.Duration) {
 	case <-t.C():
 	case <-s.stop:
 	}
-}
-
-// writeCheckpoint makes replay start at from, or earlier where a change is logged but not yet applied. Everything below
-// from is synced.
-func (s *Store) writeCheckpoint(from wal.LSN) error {
-	logged := s.sinceCheckpoint.Load()
-	c := checkpoint{from: from}
-	for _, p := range s.Partitions() {
-		p.checkpointInto(&c, from)
-	}
-	if err := writeFile(s.o.FS, s.o.Dir, checkpointName, c.encode()); err != nil {
-		return err
-	}
-	s.sinceCheckpoint.Add(-logged)
-	s.checkpoints.Add(1)
-	s.wal.Release(c.from)
-	return nil
-}
-
-// checkpointInto adds the partition to a checkpoint that is to start at an LSN. Again the order counts: first whether a change is under way, then the state.
-func (p *Partition) checkpointInto(c *checkpoint, start wal.LSN) {
-	p.mu.Lock()
-	from, st := p.mu.changeFrom, p.mu.state
-	p.mu.Unlock()
-	if p.deleting.Load() || st.created >= start {
-		return // all that is known of it is in the WAL from start on
-	}
-	if from != 0 {
-		c.from = min(c.from, from)
-	}
-	if l := p.log.Load(); l != nil {
-		st.synced = l.Synced()
-		// What began behind the synced end is in the WAL.
-		st.epoch = log.EpochOffset{Epoch: kafka.NoLeaderEpoch}
-		for _, e := range l.Epochs() {
-			if e.Offset <= st.synced.EndOffset {
-				st.epoch = e
-			}
-		}
-	}
-	c.partitions = append(c.partitions, checkpointEntry{p.id, st})
 }

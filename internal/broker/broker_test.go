@@ -3,10 +3,17 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -346,5 +353,54 @@ func TestSyncErrorIsFatal(t *testing.T) {
 	c.Close()
 	if err := <-acked; err == nil {
 		t.Error("acknowledged although the sync failed")
+	}
+}
+
+// certificate makes a self-signed certificate for 127.0.0.1, and the files that a node reads.
+func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := errors.Join(os.WriteFile(certFile, cert, 0o600),
+		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	return certFile, keyFile, pool
+}
+
+// Each listener tells its clients its own addresses: all that a TLS client does stays on the TLS listener.
+func TestTLSBesidePlain(t *testing.T) {
+	certFile, keyFile, pool := certificate(t)
+	n := startNode(t, load(t, t.TempDir(), "kafka=127.0.0.1:0,tls://127.0.0.1:0", "tls.cert="+certFile, "tls.key="+keyFile), vfs.OS{})
+	defer n.stop(t)
+	addrs, _ := n.Serves()
+	plain, secure := addrs[0], strings.TrimPrefix(addrs[1], "tls://")
+	produce(t, n, "events", 0, 50)
+	for addr, opts := range map[string][]kgo.Opt{plain: nil, secure: {kgo.DialTLSConfig(&tls.Config{RootCAs: pool})}} {
+		opts = append(opts, kgo.SeedBrokers(addr), kgo.ConsumeTopics("events"))
+		consume(t, n, 50, opts...)
+		c := n.client(t, opts...)
+		brokers, err := kadm.NewClient(c).ListBrokers(within(t))
+		c.Close()
+		if err != nil || len(brokers) != 1 || fmt.Sprintf("%s:%d", brokers[0].Host, brokers[0].Port) != addr {
+			t.Errorf("on %s: brokers %v, %v", addr, brokers, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // As a child of its own tests, the binary is chronik.
@@ -120,5 +123,55 @@ func TestPortInUse(t *testing.T) {
 	code := p.wait(t)
 	if code != exitFailure || !strings.Contains(p.stderr.String(), l.Addr().String()) || !strings.Contains(p.stderr.String(), "--kafka") {
 		t.Errorf("exit code %d, %s", code, &p.stderr)
+	}
+}
+
+// waiting starts a node and a consumer whose fetch waits for data that never comes.
+func waiting(t *testing.T) *process {
+	t.Helper()
+	p := startProcess(t, "--data", t.TempDir())
+	line, err := p.stdout.ReadString('\n')
+	m := firstLine.FindStringSubmatch(line)
+	if err != nil || m == nil {
+		t.Fatalf("first line %q, %v\n%s", line, err, &p.stderr)
+	}
+	c, err := kgo.NewClient(kgo.SeedBrokers(m[1]), kgo.AllowAutoTopicCreation(), kgo.ConsumeTopics("quiet"), kgo.FetchMaxWait(50*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := c.ProduceSync(ctx, &kgo.Record{Topic: "quiet"}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for c.PollFetches(t.Context()).Err0() == nil && t.Context().Err() == nil {
+		}
+	}()
+	time.Sleep(200 * time.Millisecond) // for the fetch to wait; if it does not yet, the test is easier
+	return p
+}
+
+func TestStopDoesNotWaitForFetches(t *testing.T) {
+	p := waiting(t)
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.wait(t); code != exitOK { // within 30 s, of a fetch of 50 s
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	p := waiting(t)
+	for range 2 {
+		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if code := p.wait(t); code != exitCut || !strings.Contains(p.stderr.String(), "second signal") {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
 	}
 }

@@ -123,7 +123,7 @@ func (src *Sources) environ(add addFunc) error {
 func notAKey(variable string) bool {
 	name := strings.TrimPrefix(variable, EnvPrefix)
 	switch name {
-	case "PORT", "BIN", "SEEDS", "ORACLE", "REQUIRE_CLIENTS":
+	case "BOOTSTRAP", "PORT", "BIN", "SEEDS", "ORACLE", "REQUIRE_CLIENTS":
 		return true
 	}
 	return strings.HasPrefix(name, "SERVICE_") || strings.HasPrefix(name, "PORT_") || strings.HasPrefix(name, "TEST_")

@@ -87,15 +87,17 @@ func (h epochHistory) at(offset kafka.Offset) kafka.LeaderEpoch {
 const (
 	epochsMagic      = "chronEPO"
 	epochsVersion    = 1
-	epochsHeaderSize = 16
+	epochsHeaderSize = 24
 	epochsEntrySize  = 12
 )
 
-func (h epochHistory) encode() []byte {
+// encode is the file of a history; the generation tells whether it knows of the last truncation.
+func (h epochHistory) encode(generation uint64) []byte {
 	b := append(make([]byte, 0, epochsHeaderSize+len(h)*epochsEntrySize+4), epochsMagic...)
 	b = binary.BigEndian.AppendUint16(b, epochsVersion)
 	b = append(b, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(h)))
+	b = binary.BigEndian.AppendUint64(b, generation)
 	for _, e := range h {
 		b = binary.BigEndian.AppendUint32(b, uint32(e.Epoch))
 		b = binary.BigEndian.AppendUint64(b, uint64(e.Offset))
@@ -103,24 +105,25 @@ func (h epochHistory) encode() []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func decodeEpochs(b []byte) (epochHistory, error) {
+func decodeEpochs(b []byte) (h epochHistory, generation uint64, err error) {
 	if err := checkWhole(b, epochsMagic, epochsVersion, epochsHeaderSize); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	n := binary.BigEndian.Uint32(b[12:])
+	generation = binary.BigEndian.Uint64(b[16:])
 	if int64(len(b)) != epochsHeaderSize+int64(n)*epochsEntrySize+4 {
-		return nil, fmt.Errorf("%d entries do not fit its size of %d bytes", n, len(b))
+		return nil, 0, fmt.Errorf("%d entries do not fit its size of %d bytes", n, len(b))
 	}
-	h := make(epochHistory, 0, n)
+	h = make(epochHistory, 0, n)
 	for i := range int(n) {
 		p := b[epochsHeaderSize+i*epochsEntrySize:]
 		e := EpochOffset{Epoch: kafka.LeaderEpoch(binary.BigEndian.Uint32(p)), Offset: kafka.Offset(binary.BigEndian.Uint64(p[4:]))}
 		if last := h.last(); e.Epoch < 0 || e.Offset < 0 || i > 0 && (e.Epoch <= last.Epoch || e.Offset <= last.Offset) {
-			return nil, fmt.Errorf("entry %d is out of order", i)
+			return nil, 0, fmt.Errorf("entry %d is out of order", i)
 		}
 		h = append(h, e)
 	}
-	return h, nil
+	return h, generation, nil
 }
 
 // checkWhole checks what all small files share: an 8-byte magic, a 2-byte version, and a CRC32C at the end over all
@@ -141,13 +144,14 @@ func checkWhole(b []byte, magic string, version uint16, header int) error {
 
 func (l *Log) epochsPath() string { return path.Join(l.o.Dir, epochsName) }
 
-// syncEpochs writes the history out if it changed. The caller holds the maintenance slot.
+// syncEpochs writes the history out if it changed. A log without a directory has no more than one entry, which the store
+// keeps: ten thousand empty partitions have no files. The caller holds the maintenance slot.
 func (l *Log) syncEpochs() error {
 	l.mu.Lock()
-	dirty := l.mu.epochsDirty
+	dirty := l.mu.epochsDirty && l.mu.dirMade
 	var b []byte
 	if dirty {
-		b = l.mu.epochs.encode()
+		b = l.mu.epochs.encode(l.mu.generation)
 		l.mu.epochsDirty = false
 	}
 	l.mu.Unlock()

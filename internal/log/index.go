@@ -167,7 +167,7 @@ func (l *Log) flushIndex(s *segment, buf []byte) ([]byte, error) {
 	}
 	l.mu.Lock()
 	if first == 0 {
-		s.names++
+		s.changes++
 	}
 	s.index.written += n
 	s.index.tail = append(s.index.tail[:0], s.index.tail[n:]...)

@@ -39,6 +39,7 @@ type Log struct {
 		epochsDirty bool
 		producers   producers
 		snapshots   []kafka.Offset // of the snapshot files, ascending
+		stale       []kafka.Offset // of snapshot files that FinishRecovery removes
 		pending     pendingSnapshot
 		recent      recentBatches
 		hints       readHints

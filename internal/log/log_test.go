@@ -50,7 +50,7 @@ func mustAppend(t testing.TB, l *Log, batch []byte, epoch kafka.LeaderEpoch) Pla
 }
 
 // readAll reads [from, end) in steps and checks that the batches follow one another.
-func readAll(t testing.TB, l *Log, from kafka.Offset, maxBytes int) []byte {
+func readAll(t fataler, l *Log, from kafka.Offset, maxBytes int) []byte {
 	t.Helper()
 	var all []byte
 	for from < l.LogEnd() {
@@ -296,4 +296,11 @@ func TestTimestamps(t *testing.T) {
 	if got, ok, err := l.MaxTimestamp(); err != nil || !ok || got.Offset != kafka.Offset(best) || got.Timestamp != stamps[best] {
 		t.Errorf("%+v, want offset %d", got, best)
 	}
+}
+
+// fataler is what testing.TB and rapid.T share.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
 }

@@ -234,7 +234,7 @@ func (l *Log) rebuildIndex(s *segment, why *Corruption) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.rebuilt++
-	s.names++
+	s.changes++
 	s.index.written = len(built.index.tail)
 	if !s.loaded {
 		s.loaded = true

@@ -27,6 +27,7 @@ func (l *Log) open() error {
 		return err
 	}
 	l.mu.dirMade = err == nil
+	l.mu.unsyncedDir = l.mu.dirMade && l.o.Unclean // the last process may have made it and not synced its name
 	l.mu.recovering = true
 	var bases []kafka.Offset
 	for _, name := range names {
@@ -50,7 +51,7 @@ func (l *Log) open() error {
 			return err
 		}
 	}
-	return l.loadProducers()
+	return l.loadProducers(true)
 }
 
 // openSegments takes in the segments up to the checkpoint's; those behind it wait for replay.
@@ -75,6 +76,9 @@ func (l *Log) openSegments(bases []kafka.Offset) error {
 		}
 	}
 	for i := range active + 1 {
+		if i < active && c != nil && bases[i+1] <= c.LogStart || i == active && c != nil && bases[i] != c.Segment && c.EndOffset <= c.LogStart {
+			continue // wholly below the log's start: FinishRecovery removes it
+		}
 		s := l.newSegment(bases[i])
 		if i < active || c != nil && bases[i] != c.Segment {
 			info, err := l.o.FS.Stat(s.data.path)
@@ -259,17 +263,34 @@ func (l *Log) openEpochs() error {
 	if err != nil {
 		return err
 	}
+	generation := l.mu.generation
 	if b != nil {
-		if l.mu.epochs, err = decodeEpochs(b); err != nil {
+		if l.mu.epochs, generation, err = decodeEpochs(b); err != nil {
 			l.o.Logger.Warn("making the leader epochs again from the batches", "partition", l.o.Name, "file", l.epochsPath(), "reason", err)
 		}
 	}
-	if (b == nil || err != nil) && len(l.mu.segments) > 0 {
+	rebuild := b == nil || err != nil || l.o.Checkpoint == nil
+	if rebuild && len(l.mu.segments) > 0 {
+		// Without a checkpoint the batches may go on behind what the file knows.
 		first := l.mu.segments[0].base
-		if _, err := l.applyFrom(&producers{end: first}, first, l.mu.end); err != nil {
+		if len(l.mu.epochs) > 0 {
+			first = max(first, l.mu.epochs.last().Offset)
+		}
+		found := l.mu.epochs
+		if _, err := l.applyFrom(&producers{end: first, epochs: &found}, first, l.mu.end); err != nil {
 			return err
 		}
+		l.mu.epochs = found
 	}
-	l.mu.epochs.truncateEnd(l.mu.end + 1)
+	dirty := rebuild || generation != l.mu.generation
+	if c := l.o.Checkpoint; c != nil && generation < c.Generation { // written before the last truncation, or reset
+		l.mu.epochs.truncateEnd(c.EndOffset)
+		if c.EndOffset == c.LogStart {
+			l.mu.epochs = nil
+		}
+	}
+	dirty = l.mu.epochs.truncateEnd(l.mu.end+1) || dirty
+	dirty = l.mu.epochs.truncateStart(l.mu.logStart) || dirty
+	l.mu.epochsDirty = l.mu.epochsDirty || dirty
 	return nil
 }

@@ -93,6 +93,7 @@ type producers struct {
 	ongoing      []transaction // by first
 	unreplicated []transaction // by first
 	end          kafka.Offset
+	epochs       *epochHistory // where a scan of the segments notes the leader epochs too; else nil
 }
 
 func insertTransaction(list []transaction, t transaction) []transaction {

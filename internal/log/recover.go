@@ -129,7 +129,8 @@ func (l *Log) FinishRecovery() error {
 	for _, s := range l.mu.segments {
 		keep[s.data.path], keep[s.indexFile.path], keep[s.abortedPath()] = true, true, true
 	}
-	gone := slices.DeleteFunc(slices.Clone(l.mu.snapshots), func(o kafka.Offset) bool { return o <= end })
+	gone := append(l.mu.stale, slices.DeleteFunc(slices.Clone(l.mu.snapshots), func(o kafka.Offset) bool { return o <= end })...)
+	l.mu.stale = nil
 	l.mu.snapshots = slices.DeleteFunc(l.mu.snapshots, func(o kafka.Offset) bool { return o > end })
 	l.mu.Unlock()
 	if made {
@@ -147,8 +148,8 @@ func (l *Log) FinishRecovery() error {
 	}
 	l.mu.Lock()
 	l.mu.recovering = false
-	if l.o.Unclean && active != nil {
-		active.names++ // names that the last process made may not have been synced
+	if active != nil && l.o.Unclean {
+		active.changes++ // names that the last process made may not have been synced
 	}
 	l.mu.Unlock()
 	return nil
@@ -177,33 +178,42 @@ func (l *Log) removeStrays(keep map[string]bool) error {
 	return nil
 }
 
-// cut makes a segment's files end where the log says that they do.
+// cut makes a segment's files end where the log says that they do. If they did not they need a sync: the size of a sealed
+// segment is that of its file.
 func (l *Log) cut(s *segment) error {
 	l.mu.Lock()
-	size, written := s.size, s.index.written
+	size, entries := s.size, int64(s.index.written)
 	l.mu.Unlock()
-	if err := cutFile(&s.data.handle, size); err != nil {
-		return err
+	indexSize := int64(0)
+	if entries > 0 {
+		indexSize = indexHeaderSize + entries*indexEntrySize
 	}
-	l.indexing <- struct{}{}
-	defer func() { <-l.indexing }()
-	if written == 0 {
-		return cutFile(&s.indexFile, 0)
-	}
-	return cutFile(&s.indexFile, indexHeaderSize+int64(written)*indexEntrySize)
-}
-
-func cutFile(h *handle, size int64) error {
-	file, err := h.acquire()
-	if vfsNotExist(err) {
-		return nil
-	}
+	changed, err := cutFile(&s.data.handle, size)
 	if err != nil {
 		return err
 	}
+	l.indexing <- struct{}{}
+	indexChanged, err := cutFile(&s.indexFile, indexSize)
+	<-l.indexing
+	if changed || indexChanged {
+		l.mu.Lock()
+		s.changes++
+		l.mu.Unlock()
+	}
+	return err
+}
+
+func cutFile(h *handle, size int64) (changed bool, err error) {
+	file, err := h.acquire()
+	if vfsNotExist(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	defer h.releaseDirty()
 	if have, err := file.Size(); err != nil || have <= size {
-		return err
+		return false, err
 	}
-	return file.Truncate(size)
+	return true, file.Truncate(size)
 }

@@ -96,7 +96,12 @@ func (l *Log) roll() error {
 		}
 	}
 	s := l.newSegment(end)
-	s.loaded, s.abortedLoaded, s.names = true, true, 1
+	if recovering { // what the last process derived may be of another history
+		if err := l.o.FS.Remove(s.abortedPath()); err != nil && !vfsNotExist(err) {
+			return err
+		}
+	}
+	s.loaded, s.abortedLoaded, s.changes = true, true, 1
 	if _, err := s.data.create(recovering); err != nil {
 		return fmt.Errorf("roll %s at offset %d: %w", l.o.Name, end, err)
 	}
@@ -109,9 +114,7 @@ func (l *Log) roll() error {
 		l.mu.synced.Segment, l.mu.synced.Position, l.mu.synced.EndOffset = end, 0, end
 	}
 	l.mu.segments = append(l.mu.segments, s)
-	if !recovering {
-		l.takeSnapshotLocked()
-	}
+	l.takeSnapshotLocked()
 	l.mu.Unlock()
 	if old != nil && old.size == 0 {
 		return l.unlink(old)
@@ -125,16 +128,8 @@ func (l *Log) seal(s *segment, recovering bool) error {
 	if l.w.indexBuf, err = l.flushIndex(s, l.w.indexBuf); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	size := s.size
-	l.mu.Unlock()
-	if !recovering || size == 0 {
+	if !recovering {
 		return nil
 	}
-	file, err := s.data.acquire()
-	if err != nil {
-		return err
-	}
-	defer s.data.releaseDirty()
-	return file.Truncate(size)
+	return l.cut(s)
 }

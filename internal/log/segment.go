@@ -85,8 +85,8 @@ type segment struct {
 	rollTimestamp int64        // largest timestamp of the first batch, from which segment.ms counts; see rollKnown
 	rollKnown     bool
 	createdMillis int64
-	names         uint32 // files of the segment that were made
-	namesSynced   uint32 // of those, how many before the directory was last synced
+	changes       uint32 // files made or cut
+	changesSynced uint32 // of those, how many before the last sync of files and directory
 
 	aborted       []AbortedTransaction // by the offset of their markers
 	abortedLoaded bool
@@ -161,25 +161,40 @@ func (l *Log) unlink(s *segment) error {
 	return nil
 }
 
-// syncNames makes the names of a segment's files durable, and those of the partition's directory.
+// syncNames makes the names of a segment's files durable, and that of the partition's directory.
 func (l *Log) syncNames(s *segment) error {
 	l.mu.Lock()
-	names, dir := s.names, l.mu.unsyncedDir
-	synced := s.namesSynced == names
+	changes := s.changes
+	synced := s.changesSynced == changes
 	l.mu.Unlock()
-	if dir {
-		if err := l.o.FS.SyncDir(path.Dir(l.o.Dir)); err != nil {
-			return err
-		}
+	if err := l.syncDirName(); err != nil {
+		return err
 	}
-	if !synced {
-		if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
-			return err
-		}
+	if synced {
+		return nil
+	}
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		return err
 	}
 	l.mu.Lock()
-	s.namesSynced = max(s.namesSynced, names)
-	l.mu.unsyncedDir = l.mu.unsyncedDir && !dir
+	s.changesSynced = max(s.changesSynced, changes)
+	l.mu.Unlock()
+	return nil
+}
+
+// syncDirName makes the partition's directory itself durable in the one above it.
+func (l *Log) syncDirName() error {
+	l.mu.Lock()
+	unsynced := l.mu.unsyncedDir
+	l.mu.Unlock()
+	if !unsynced {
+		return nil
+	}
+	if err := l.o.FS.SyncDir(path.Dir(l.o.Dir)); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.mu.unsyncedDir = false
 	l.mu.Unlock()
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 )
 
 func vfsNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
@@ -39,7 +38,10 @@ func (l *Log) writeWhole(name string, b []byte) error {
 	if err := l.o.FS.Rename(temp, name); err != nil {
 		return err
 	}
-	return l.o.FS.SyncDir(path.Dir(name))
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		return err
+	}
+	return l.syncDirName()
 }
 
 // readWhole reads a small file; nil without an error if there is none.

@@ -16,18 +16,19 @@ import (
 const (
 	snapshotMagic      = "chronPRO"
 	snapshotVersion    = 1
-	snapshotHeaderSize = 24
+	snapshotHeaderSize = 32
 	snapshotsKept      = 2
 )
 
 // encode is the snapshot of the state, whose end is the offset that names the file.
-func (s *producers) encode(end kafka.Offset) []byte {
+func (s *producers) encode(end kafka.Offset, generation uint64) []byte {
 	be := binary.BigEndian
 	b := append(make([]byte, 0, snapshotHeaderSize+8+len(s.byID)*64), snapshotMagic...)
 	b = be.AppendUint16(b, snapshotVersion)
 	b = append(b, 0, 0)
 	b = be.AppendUint32(b, uint32(len(s.byID)))
 	b = be.AppendUint64(b, uint64(end))
+	b = be.AppendUint64(b, generation)
 	for _, id := range slices.Sorted(maps.Keys(s.byID)) {
 		p := s.byID[id]
 		b = be.AppendUint64(b, uint64(id))
@@ -56,28 +57,29 @@ func (s *producers) encode(end kafka.Offset) []byte {
 var errSnapshotShort = errors.New("its entries do not fit its size")
 
 // decodeProducers reads a snapshot that should be of offset end.
-func decodeProducers(b []byte, end kafka.Offset) (producers, error) {
+func decodeProducers(b []byte, end kafka.Offset) (s producers, generation uint64, err error) {
 	if err := checkWhole(b, snapshotMagic, snapshotVersion, snapshotHeaderSize); err != nil {
-		return producers{}, err
+		return producers{}, 0, err
 	}
 	be := binary.BigEndian
 	if at := kafka.Offset(be.Uint64(b[16:])); at != end {
-		return producers{}, fmt.Errorf("it is of offset %d", at)
+		return producers{}, 0, fmt.Errorf("it is of offset %d", at)
 	}
-	s := producers{end: end, byID: map[kafka.ProducerID]*producer{}}
+	generation = be.Uint64(b[24:])
+	s = producers{end: end, byID: map[kafka.ProducerID]*producer{}}
 	n := be.Uint32(b[12:])
 	b = b[snapshotHeaderSize : len(b)-4]
 	const fixed = 8 + 2 + 4 + 8 + 8 + 8 + 1
 	for range n {
 		if len(b) < fixed {
-			return producers{}, errSnapshotShort
+			return producers{}, 0, errSnapshotShort
 		}
 		id := kafka.ProducerID(be.Uint64(b))
 		p := producer{epoch: kafka.ProducerEpoch(be.Uint16(b[8:])), coordinatorEpoch: int32(be.Uint32(b[10:])),
 			lastTimestamp: int64(be.Uint64(b[14:])), lastAppend: int64(be.Uint64(b[22:])), txnFirst: kafka.Offset(be.Uint64(b[30:])), count: int8(b[38])}
 		b = b[fixed:]
 		if p.count < 0 || p.count > duplicateWindow || len(b) < int(p.count)*24 {
-			return producers{}, errSnapshotShort
+			return producers{}, 0, errSnapshotShort
 		}
 		for i := range p.batches[:p.count] {
 			p.batches[i] = producedBatch{int32(be.Uint32(b)), int32(be.Uint32(b[4:])), kafka.Offset(be.Uint64(b[8:])), int64(be.Uint64(b[16:]))}
@@ -89,12 +91,12 @@ func decodeProducers(b []byte, end kafka.Offset) (producers, error) {
 		}
 	}
 	if len(b) < 4 || int64(len(b)) != 4+24*int64(be.Uint32(b)) {
-		return producers{}, errSnapshotShort
+		return producers{}, 0, errSnapshotShort
 	}
 	for b = b[4:]; len(b) > 0; b = b[24:] {
 		s.unreplicated = append(s.unreplicated, transaction{kafka.ProducerID(be.Uint64(b)), kafka.Offset(be.Uint64(b[8:])), kafka.Offset(be.Uint64(b[16:]))})
 	}
-	return s, nil
+	return s, generation, nil
 }
 
 func (l *Log) snapshotPath(offset kafka.Offset) string {
@@ -117,18 +119,16 @@ func (l *Log) Snapshot() error {
 		l.mu.Unlock()
 		return err
 	}
-	l.takeSnapshotLocked()
+	if !slices.Contains(l.mu.snapshots, l.mu.end) {
+		l.takeSnapshotLocked()
+	}
 	l.mu.Unlock()
 	return l.writeSnapshot()
 }
 
 // takeSnapshotLocked remembers the present state for the next writeSnapshot.
 func (l *Log) takeSnapshotLocked() {
-	if slices.Contains(l.mu.snapshots, l.mu.end) {
-		l.mu.pending = pendingSnapshot{}
-		return
-	}
-	l.mu.pending = pendingSnapshot{l.mu.end, l.mu.producers.encode(l.mu.end)}
+	l.mu.pending = pendingSnapshot{l.mu.end, l.mu.producers.encode(l.mu.end, l.mu.generation)}
 }
 
 // writeSnapshot writes the snapshot that was taken, if any. The caller holds the maintenance slot.
@@ -148,6 +148,7 @@ func (l *Log) writeSnapshot() error {
 	}
 	l.mu.snapshots = append(l.mu.snapshots, p.offset)
 	slices.Sort(l.mu.snapshots)
+	l.mu.snapshots = slices.Compact(l.mu.snapshots)
 	var old []kafka.Offset
 	if n := len(l.mu.snapshots) - snapshotsKept; n > 0 {
 		old = slices.Clone(l.mu.snapshots[:n])
@@ -167,19 +168,21 @@ func (l *Log) removeSnapshots(offsets []kafka.Offset) error {
 }
 
 // loadProducers makes the producers' state at the log's end: the newest sound snapshot, and what follows it in the
-// segments.
-func (l *Log) loadProducers() error {
+// segments. While the log is opened only snapshots of its generation count: another may have been taken before a
+// truncation, and its removal undone by a power loss.
+func (l *Log) loadProducers(opening bool) error {
 	l.mu.Lock()
 	snapshots := slices.Clone(l.mu.snapshots)
-	end := l.mu.end
+	end, generation := l.mu.end, l.mu.generation
 	var from kafka.Offset
 	if len(l.mu.segments) > 0 {
 		from = l.mu.segments[0].base
 	}
 	l.mu.Unlock()
 	state := producers{end: from}
+	loaded := false
 	for _, o := range slices.Backward(snapshots) {
-		if o > end {
+		if o > end || loaded && !opening {
 			continue
 		}
 		name := l.snapshotPath(o)
@@ -187,12 +190,18 @@ func (l *Log) loadProducers() error {
 		if err != nil {
 			return err
 		}
-		s, err := decodeProducers(b, o)
-		if err == nil {
-			state, from = s, max(from, o)
-			break
+		s, at, err := decodeProducers(b, o)
+		switch {
+		case err != nil:
+			l.o.Logger.Warn("a producer snapshot is broken; using an older one, or the segments", "partition", l.o.Name, "file", name, "error", err)
+		case opening && l.o.Checkpoint != nil && at != generation:
+			l.mu.Lock()
+			l.mu.snapshots = slices.DeleteFunc(l.mu.snapshots, func(have kafka.Offset) bool { return have == o })
+			l.mu.stale = append(l.mu.stale, o)
+			l.mu.Unlock()
+		case !loaded:
+			state, from, loaded = s, max(from, o), true
 		}
-		l.o.Logger.Warn("a producer snapshot is broken; using an older one, or the segments", "partition", l.o.Name, "file", name, "error", err)
 	}
 	aborted, err := l.applyFrom(&state, from, end)
 	if err != nil {

@@ -103,7 +103,7 @@ func (l *Log) oldestUnsyncedLocked() *segment {
 		if s.base == l.mu.synced.Segment {
 			position = l.mu.synced.Position
 		}
-		if s.size > position || s.names != s.namesSynced || s.abortedDirty {
+		if s.size > position || s.changes != s.changesSynced || s.abortedDirty {
 			return s
 		}
 	}

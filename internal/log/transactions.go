@@ -88,19 +88,22 @@ func (l *Log) loadAborted(s *segment) error {
 		return err
 	}
 	var list []AbortedTransaction
+	var broken error
 	if b != nil {
-		if list, err = decodeAborted(b, s.base); err != nil {
-			l.o.Logger.Warn("making a transaction index again from the log", "partition", l.o.Name, "file", s.abortedPath(), "reason", err)
+		if list, broken = decodeAborted(b, s.base); broken != nil {
+			l.o.Logger.Warn("making a transaction index again from the log", "partition", l.o.Name, "file", s.abortedPath(), "reason", broken)
 			if list, err = l.rebuildAborted(s); err != nil {
 				return err
 			}
 		}
 	}
+	n := len(list)
 	list = slices.DeleteFunc(list, func(a AbortedTransaction) bool { return a.LastOffset >= end })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !s.abortedLoaded {
 		s.aborted, s.abortedLoaded = list, true
+		s.abortedDirty = len(list) < n || broken != nil
 	}
 	return nil
 }
@@ -178,10 +181,8 @@ func (l *Log) applySegment(state *producers, at place, size int64, end kafka.Off
 		if err != nil || b == nil || b.BaseOffset() >= end {
 			return aborted, err
 		}
-		if e := (EpochOffset{b.LeaderEpoch(), b.BaseOffset()}); e.Epoch > l.Epoch().Epoch {
-			l.mu.Lock()
-			l.mu.epochsDirty = l.mu.epochs.assign(e) || l.mu.epochsDirty
-			l.mu.Unlock()
+		if state.epochs != nil && b.LeaderEpoch() > state.epochs.last().Epoch {
+			state.epochs.assign(EpochOffset{b.LeaderEpoch(), b.BaseOffset()})
 		}
 		var m *marker
 		if b.Control() {

@@ -28,23 +28,27 @@ func (l *Log) StartEpoch(epoch kafka.LeaderEpoch, offset kafka.Offset) error {
 	return nil
 }
 
-// TruncationPoint is the state in which TruncateTo(offset) leaves the log, but for the generation, which it raises. To make
-// a truncation durable: Sync, log this state, then truncate to its EndOffset. Recovery opens the log at it, whether the
-// files were cut already or not, and truncates again.
-func (l *Log) TruncationPoint(offset kafka.Offset) (Checkpoint, error) {
-	c := l.Synced()
-	if offset >= l.LogEnd() {
-		return c, nil
-	}
-	if offset < c.LogStart {
-		return c, kafka.ErrOffsetOutOfRange.With("%s cannot be truncated to offset %d, below its start %d: reset it", l.o.Name, offset, c.LogStart)
-	}
-	at, err := l.locate(offset)
-	if err != nil {
+// StateAt is the state in which TruncateTo(offset) leaves the log, but for the generation, which that raises. To make a
+// truncation durable: Sync, log this state, truncate. Recovery opens the log at it, whether the files were cut already or
+// not, and truncates again. The caller orders it among appends.
+func (l *Log) StateAt(offset kafka.Offset) (Checkpoint, error) {
+	l.mu.Lock()
+	c := l.syncedLocked()
+	end := l.mu.end
+	err := l.usableLocked(false)
+	l.mu.Unlock()
+	if err != nil || offset >= end {
 		return c, err
 	}
-	if at.offset < c.LogStart { // the batch that holds the start goes, and with it everything
-		at = place{&segment{base: c.LogStart}, 0, c.LogStart}
+	at := place{offset: offset}
+	if offset >= c.LogStart {
+		if at, err = l.locate(offset); err != nil {
+			return c, err
+		}
+	}
+	if at.offset < c.LogStart { // all of it goes
+		start := min(offset, c.LogStart)
+		return Checkpoint{Segment: start, EndOffset: start, LogStart: start, Generation: c.Generation}, nil
 	}
 	c.Segment, c.Position, c.EndOffset = at.s.base, at.position, at.offset
 	return c, nil
@@ -69,11 +73,12 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.mu.generation++
-		keep := max(offset, end+1)
-		if l.mu.recovering { // the state that replay starts from is cut already, but for the epochs that began there
-			keep = offset
+		keep := offset
+		if l.mu.recovering { // opened at StateAt(offset): cut already, but for the epochs that began there
+			keep = end
 		}
-		l.mu.epochsDirty = l.mu.epochs.truncateEnd(keep) || l.mu.epochsDirty
+		l.mu.epochs.truncateEnd(keep)
+		l.mu.epochsDirty = true // the file holds the generation
 		return end, nil
 	}
 	at, err := l.locate(offset)
@@ -88,11 +93,14 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 		return 0, err
 	}
 	if err = l.truncate(at, index); err == nil {
-		err = l.loadProducers()
+		err = l.loadProducers(false)
 	}
 	if err != nil {
 		return 0, l.fail(fmt.Errorf("truncate %s to offset %d: %w", l.o.Name, offset, err))
 	}
+	l.mu.Lock()
+	l.takeSnapshotLocked() // of the new generation
+	l.mu.Unlock()
 	return at.offset, nil
 }
 
@@ -158,7 +166,8 @@ func (l *Log) truncate(at place, cut *segment) error {
 	if c := &l.mu.synced; c.EndOffset > at.offset {
 		c.Segment, c.Position, c.EndOffset = s.base, at.position, at.offset
 	}
-	l.mu.epochsDirty = l.mu.epochs.truncateEnd(at.offset) || l.mu.epochsDirty
+	l.mu.epochs.truncateEnd(at.offset)
+	l.mu.epochsDirty = true // the file holds the generation
 	l.mu.recent.clear()
 	l.mu.hints.clear()
 	l.mu.pending = pendingSnapshot{}

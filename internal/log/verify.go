@@ -42,9 +42,9 @@ func (l *Log) Verify(ctx context.Context, found func(*Corruption)) error {
 		}
 		return nil
 	}
-	errs := []error{check(l.epochsPath(), func(b []byte) error { _, err := decodeEpochs(b); return err })}
+	errs := []error{check(l.epochsPath(), func(b []byte) error { _, _, err := decodeEpochs(b); return err })}
 	for _, o := range snapshots {
-		errs = append(errs, check(l.snapshotPath(o), func(b []byte) error { _, err := decodeProducers(b, o); return err }))
+		errs = append(errs, check(l.snapshotPath(o), func(b []byte) error { _, _, err := decodeProducers(b, o); return err }))
 	}
 	for _, s := range segments {
 		errs = append(errs, check(s.abortedPath(), func(b []byte) error { _, err := decodeAborted(b, s.base); return err }))

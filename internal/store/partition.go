@@ -206,7 +206,8 @@ func (p *Partition) openLog(unclean bool) (*log.Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s: %w", p.name(), err)
 	}
-	if st.epoch.Epoch > l.Epoch().Epoch {
+	// An epoch that began behind the synced end is in the WAL.
+	if st.epoch.Epoch > l.Epoch().Epoch && st.epoch.Offset <= l.LogEnd() {
 		if err := l.StartEpoch(st.epoch.Epoch, st.epoch.Offset); err != nil {
 			return nil, fmt.Errorf("open partition %s: epoch %d at offset %d: %w", p.name(), st.epoch.Epoch, st.epoch.Offset, err)
 		}

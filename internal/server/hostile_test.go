@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -357,6 +358,51 @@ func TestAClientThatDoesNotReadIsClosed(t *testing.T) {
 	clock.pass(t, "the slow client is closed", func() bool { return s.Stats().ConnectionsStalled == 1 })
 	other.ask(99, heartbeat("g"))
 	eventually(t, "its memory is free", func() bool { return s.Stats().ConnectionsOpen == 1 && s.Stats().ResponseBytesHeld == 0 })
+}
+
+// A client that trickles its answers while large requests are queued behind them is given up once others need the
+// memory, not before.
+func TestQueuedRequestsBehindASlowReaderAreGivenUp(t *testing.T) {
+	clock := newManualClock()
+	large := make([]byte, 32<<20)
+	s := start(t, func(ctx context.Context, r *api.Request) api.Reply {
+		m, ok := r.Body.ResponseKind().(*kmsg.SyncGroupResponse)
+		if !ok {
+			return empty(ctx, r)
+		}
+		return func(context.Context) api.Response {
+			m.MemberAssignment = large
+			return api.Response{Message: m}
+		}
+	}, func(o *Options) {
+		o.Clock = clock
+		o.Limits.RequestBytes = 3 << 20
+		o.Limits.RequestsInFlightBytes = 4 << 20
+	})
+	slow := dial(t, s)
+	r := kmsg.NewPtrSyncGroupRequest()
+	r.SetVersion(3)
+	slow.send(1, r)
+	for i := range int32(3) {
+		slow.send(2+i, produce(9, "t", make([]byte, 1<<20)))
+	}
+	eventually(t, "the queue holds the budget", func() bool { return s.Stats().RequestBytesHeld > 3<<20 })
+	trickle := func() { // what keeps it from being stalled
+		_, _ = io.CopyN(io.Discard, slow.Conn, 1000)
+		clock.Advance(sweepInterval)
+		time.Sleep(time.Millisecond)
+	}
+	for range 10 {
+		trickle()
+	}
+	if got := s.Stats().ConnectionsStalled; got != 0 {
+		t.Fatal("given up without need")
+	}
+	waiting := dial(t, s)
+	go func() { _, _ = waiting.Write(formatter.AppendRequest(nil, produce(9, "t", make([]byte, 1<<20)), 1)) }()
+	eventually(t, "another waits", s.frames.Waiting)
+	eventually(t, "the slow one is given up", func() bool { trickle(); return s.Stats().ConnectionsStalled == 1 })
+	waiting.receive()
 }
 
 func TestRequestsBeforeAuthenticationAreSmall(t *testing.T) {

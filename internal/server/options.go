@@ -52,7 +52,7 @@ type Limits struct {
 	PreAuthRequestBytes    int32             // one request before the client has authenticated; 64 KiB
 	RequestsInFlightBytes  int64             // frames of all requests being read or answered; 128 MiB
 	DecodedInFlightBytes   int64             // what decoding them allocates; 64 MiB
-	ResponsesInFlightBytes int64             // encoded answers above 64 KiB; beyond it slow readers lose the connection; 128 MiB
+	ResponsesInFlightBytes int64             // encoded answers above 4 KiB; beyond it slow readers lose the connection; 128 MiB
 	QueuedReplies          int               // a connection; 64
 	Idle                   time.Duration     // a connection without requests or unanswered ones; 10 min (connections.max.idle.ms)
 	WriteStall             time.Duration     // a client that takes nothing of its answer; 30 s

@@ -37,11 +37,19 @@ func (c *connection) readLoop() {
 		if err := c.accept(); err != nil {
 			c.frame.Release()
 			c.done.Add(1)
-			c.server.counters.refused.Add(1)
-			c.log(slog.LevelWarn, "connection closed: a request was refused", err)
+			c.refuse(err)
 			return
 		}
 	}
+}
+
+// refuse counts, and says so loudly only once in a while: a hostile client must not fill the log.
+func (c *connection) refuse(err error) {
+	level := slog.LevelDebug
+	if n := c.server.counters.refused.Add(1); n < 100 || n&(n-1) == 0 {
+		level = slog.LevelWarn
+	}
+	c.log(level, "connection closed: a request was refused", err)
 }
 
 func (c *connection) limitFrames() {
@@ -125,8 +133,7 @@ func (c *connection) readEnded(err error) {
 	case c.draining.Load():
 		return // they are answered
 	case errors.As(err, &size):
-		c.server.counters.refused.Add(1)
-		c.log(slog.LevelWarn, "connection closed: a request was refused", err)
+		c.refuse(err)
 		return
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, wire.ErrGivenUp), c.broken.Load():
 	default:

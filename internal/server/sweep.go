@@ -10,12 +10,13 @@ import (
 const sweepInterval = time.Second
 
 // How a half-sent request is judged while others wait for the memory that it holds: it gets frameGrace, then it must
-// come at a pace that ends it within frameEnd. A client that takes its answers too slowly while too much memory lies in
-// answers gets answerGrace.
+// come at a pace that ends it within frameEnd. A client that does not take its answers, while they or its further
+// requests hold memory that others need, gets answerGrace to take answerPace.
 const (
 	frameGrace  = 2 * time.Second
 	frameEnd    = 10 * time.Second
 	answerGrace = 2 * time.Second
+	answerPace  = 256 << 10 // bytes in each answerGrace
 )
 
 // sweepState is what the sweeper remembers of a connection. It belongs to its goroutine.
@@ -24,6 +25,8 @@ type sweepState struct {
 	activeAt    time.Time
 	written     int64
 	writtenAt   time.Time // when written changed last, or a write began
+	pressed     int64     // written, when the memory that the client's slowness holds was first needed
+	pressedAt   time.Time // zero while it is not
 	request     int64     // the number of the half-sent request
 	requestAt   time.Time
 	requestBase int64 // bytes of it that had arrived by then
@@ -65,7 +68,7 @@ func (o *TLSOptions) interval() time.Duration {
 func (s *Server) sweepOne(c *connection, now time.Time, framesWanted, answersOver bool) {
 	why, counter := "", &s.counters.stalled
 	switch {
-	case c.answerStalled(now, answersOver):
+	case c.answerStalled(now) || c.answerPressed(now, framesWanted, answersOver):
 		why = "the client does not take its answers"
 	case c.frameStalled(now) && framesWanted:
 		why = "the client sends a request too slowly while others wait for memory"
@@ -94,15 +97,37 @@ func (c *connection) idle(now time.Time) bool {
 	return now.Sub(st.activeAt) >= c.server.opts.Limits.Idle
 }
 
-func (c *connection) answerStalled(now time.Time, over bool) bool {
+func (c *connection) answerStalled(now time.Time) bool {
 	st := &c.sweep
 	written := c.written.Load()
 	if !c.writing.Load() || written != st.written || st.writtenAt.IsZero() {
 		st.written, st.writtenAt = written, now
 		return false
 	}
-	stalled := now.Sub(st.writtenAt)
-	return stalled >= c.server.opts.Limits.WriteStall || over && stalled >= answerGrace && c.copied.Load() > 0
+	return now.Sub(st.writtenAt) >= c.server.opts.Limits.WriteStall
+}
+
+// answerPressed tells whether others need what the connection holds while its client takes next to nothing: copied
+// answers, or the requests that are queued behind one.
+func (c *connection) answerPressed(now time.Time, framesWanted, answersOver bool) bool {
+	st := &c.sweep
+	holds := answersOver && c.copied.Load() > 0 || framesWanted && c.read.Load() > c.done.Load()+1
+	written := c.written.Load()
+	if !holds || !c.writing.Load() || st.pressedAt.IsZero() {
+		st.pressed, st.pressedAt = written, time.Time{}
+		if holds && c.writing.Load() {
+			st.pressedAt = now
+		}
+		return false
+	}
+	if now.Sub(st.pressedAt) < answerGrace {
+		return false
+	}
+	if written-st.pressed < answerPace {
+		return true
+	}
+	st.pressed, st.pressedAt = written, now
+	return false
 }
 
 func (c *connection) frameStalled(now time.Time) bool {

@@ -14,6 +14,8 @@ const (
 	smallBuffer = 512
 	// flushBytes of encoded answers are sent without waiting for more.
 	flushBytes = 64 << 10
+	// countedBytes of encoded answers are worth counting.
+	countedBytes = 4 << 10
 )
 
 // writeLoop runs the replies in the order of the requests and sends what they return, until the queue is closed and
@@ -148,7 +150,7 @@ func (c *connection) flushBuffer(more bool) {
 		return
 	}
 	held := int64(0)
-	if len(c.out.B) > flushBytes {
+	if len(c.out.B) > countedBytes {
 		held = int64(len(c.out.B))
 		c.server.responses.Force(held)
 		c.copied.Store(held)

@@ -11,6 +11,9 @@ import (
 // chunkBytes is read from a socket at a time where frames are small.
 const chunkBytes = 16 << 10
 
+// maxProven is the most that a connection is given on a promise, once it has kept one of that size, in bytes.
+const maxProven = 4 << 20
+
 // FrameReader takes frames off a connection. It holds no memory while it waits for a frame to begin: on a plain
 // socket it asks for a buffer only when there is something to read, and a frame's own buffer grows with what has
 // arrived, whatever length it promised.
@@ -26,7 +29,7 @@ type FrameReader struct {
 	headerN int
 	chunk   *Buffer // nil, or what was read beyond the last frame: chunk.B[at:]
 	at      int
-	proven  int // the largest frame that came whole; one of that size gets all its memory at once
+	proven  int // the largest frame that came whole, up to maxProven; one of that size gets all its memory at once
 
 	into []byte // of the read under way
 	n    int
@@ -82,7 +85,7 @@ func (r *FrameReader) Next(f *Frame, done <-chan struct{}) error {
 		return err
 	}
 	r.headerN = 0
-	r.proven = max(r.proven, int(size))
+	r.proven = min(max(r.proven, int(size)), maxProven)
 	return nil
 }
 

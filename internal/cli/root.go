@@ -77,7 +77,7 @@ longer make data durable; 4 a node's clean stop was cut short.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(fmt.Errorf("%w\nSee '%s --help'.", err, cmd.CommandPath()))
+		return usage(fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath()))
 	})
 	root.AddCommand(commands()...)
 	return root

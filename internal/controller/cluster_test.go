@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	raftpb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
 	"chronik/internal/vfs"
@@ -20,6 +23,7 @@ type network struct {
 	mu    sync.Mutex
 	nodes map[uint64]*Controller
 	cut   map[uint64]bool
+	drop  raftpb.MessageType // not delivered; 0 for none
 }
 
 type link struct {
@@ -37,7 +41,14 @@ func (l link) reach(to uint64) *Controller {
 }
 
 func (l link) Send(to uint64, message []byte) {
-	if c := l.reach(to); c != nil {
+	m := &raftpb.Message{}
+	if err := proto.Unmarshal(message, m); err != nil {
+		panic(err)
+	}
+	l.n.mu.Lock()
+	dropped := l.n.drop != 0 && m.GetType() == l.n.drop
+	l.n.mu.Unlock()
+	if c := l.reach(to); c != nil && !dropped {
 		_ = c.Receive(message)
 	}
 }
@@ -241,5 +252,48 @@ func TestThreeNodes(t *testing.T) {
 	c.converge()
 	if c.nodes[follower].Image().Topic("meanwhile") == nil {
 		t.Fatal("the follower lacks what happened meanwhile")
+	}
+}
+
+// TestDecidesNothingBeforeAnEntryOfItsOwn: a leader that cannot yet commit in its term does not know what is committed, and
+// decides nothing.
+func TestDecidesNothingBeforeAnEntryOfItsOwn(t *testing.T) {
+	c := newCluster(t)
+	defer c.close()
+	c.register(0, 1)
+	old := c.leader()
+	c.network.set(func() { // the others elect one of them, who hears from nobody that his entries are there
+		c.network.drop = raftpb.MsgAppResp
+		c.network.cut[c.id(old)] = true
+	})
+	next := c.leader()
+	for next == old {
+		next = c.leader()
+	}
+	if err := c.create(next, "early"); !errors.Is(err, kafka.ErrRequestTimedOut) {
+		t.Fatalf("a topic without a quorum: %v", err)
+	}
+	type seen struct {
+		proposals     int
+		leading, term uint64
+	}
+	for _, i := range []int{0, 1, 2} {
+		got := make(chan seen, 1)
+		l := c.nodes[i].loop
+		c.nodes[i].inbox.post(func() { got <- seen{len(l.commands.proposals), l.leading, l.imageTerm} })
+		if s := <-got; s.leading != s.term && s.proposals > 0 {
+			t.Fatalf("node %d proposed %d entries in term %d, having applied up to term %d", i+1, s.proposals, s.leading, s.term)
+		}
+	}
+	c.network.set(func() {
+		c.network.drop = 0
+		clear(c.network.cut)
+	})
+	if err := c.create(next, "late"); err != nil {
+		t.Fatal(err)
+	}
+	c.converge()
+	if c.nodes[old].Image().Topic("early") != nil {
+		t.Fatal("the topic that was given up before it was decided came to be")
 	}
 }

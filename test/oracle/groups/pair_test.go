@@ -1,4 +1,4 @@
-package oracle
+package groups
 
 import (
 	"encoding/binary"

@@ -104,6 +104,11 @@ func (f *fetch) resolve() bool {
 	for i := range f.entries {
 		e := &f.entries[i]
 		id, err := e.resolve(image, f.req.topicIDs)
+		if kafka.CodeOf(err) == kafka.ErrInconsistentTopicID.Code { // the topic exists: this counts as read
+			e.partition, e.refused = nil, false
+			e.fail(err)
+			continue
+		}
 		if err != nil {
 			e.refuse(err)
 			known = false

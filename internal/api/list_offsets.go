@@ -28,9 +28,11 @@ func (h *Handlers) listOffsets(_ context.Context, r *Request) Reply {
 		l := listOffsets{h: h, req: req, duplicate: duplicatePartitions(req)}
 		for i := range req.Topics {
 			in := &req.Topics[i]
-			out := kmsg.ListOffsetsResponseTopic{Topic: in.Topic, Partitions: make([]kmsg.ListOffsetsResponseTopicPartition, len(in.Partitions))}
+			out := kmsg.ListOffsetsResponseTopic{Topic: in.Topic, Partitions: make([]kmsg.ListOffsetsResponseTopicPartition, 0, len(in.Partitions))}
 			for j := range in.Partitions {
-				out.Partitions[j] = l.partition(ctx, in.Topic, &in.Partitions[j])
+				if !l.answered(in.Topic, in.Partitions[j].Partition) {
+					out.Partitions = append(out.Partitions, l.partition(ctx, in.Topic, &in.Partitions[j]))
+				}
 			}
 			resp.Topics = append(resp.Topics, out)
 		}
@@ -44,6 +46,17 @@ type listOffsets struct {
 	req       *kmsg.ListOffsetsRequest
 	duplicate map[topicIndex]int // how often each partition is named; nil if there is but one
 	sure      bool
+}
+
+// answered tells whether the partition was named before in the request: it is refused once.
+func (l *listOffsets) answered(topic string, partition int32) bool {
+	k := topicIndex{topic, partition}
+	if n := l.duplicate[k]; n > 1 {
+		l.duplicate[k] = -1
+	} else if n < 0 {
+		return true
+	}
+	return false
 }
 
 type topicIndex struct {
@@ -86,7 +99,7 @@ func (l *listOffsets) partition(ctx context.Context, topic string, in *kmsg.List
 }
 
 func (l *listOffsets) find(ctx context.Context, topic string, in *kmsg.ListOffsetsRequestTopicPartition) (replica.TimestampOffset, error) {
-	if l.duplicate[topicIndex{topic, in.Partition}] > 1 {
+	if l.duplicate[topicIndex{topic, in.Partition}] < 0 {
 		return replica.TimestampOffset{}, kafka.ErrInvalidRequest
 	}
 	if l.req.Version < timestampVersion(in.Timestamp) {
@@ -105,7 +118,7 @@ func (l *listOffsets) find(ctx context.Context, topic string, in *kmsg.ListOffse
 	}
 	epoch := kafka.NoLeaderEpoch
 	if l.req.Version >= 4 {
-		epoch = optionalEpoch(in.CurrentLeaderEpoch)
+		epoch = kafka.LeaderEpoch(in.CurrentLeaderEpoch)
 	}
 	return p.OffsetForTimestamp(in.Timestamp, isolation, epoch)
 }

@@ -38,7 +38,7 @@ func (h *Handlers) epochEnd(ctx context.Context, sure *bool, topic string, in *k
 		out.ErrorCode = kafka.CodeOf(err)
 		return out
 	}
-	end, err := p.EndOffsetForEpoch(kafka.LeaderEpoch(in.LeaderEpoch), optionalEpoch(in.CurrentLeaderEpoch))
+	end, err := p.EndOffsetForEpoch(kafka.LeaderEpoch(in.LeaderEpoch), kafka.LeaderEpoch(in.CurrentLeaderEpoch))
 	if err != nil {
 		out.ErrorCode = kafka.CodeOf(err)
 		return out

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -138,7 +139,7 @@ func (p *produce) append(topic *metadata.Topic, in *kmsg.ProduceRequestTopicPart
 		LeaderEpoch: kafka.NoLeaderEpoch,
 	})
 	if err != nil {
-		p.refused(partition, answer, err)
+		p.refused(partition, in, answer, err)
 		return
 	}
 	answer.BaseOffset, answer.LogAppendTime = int64(appended.BaseOffset), appended.AppendTime
@@ -148,12 +149,17 @@ func (p *produce) append(topic *metadata.Topic, in *kmsg.ProduceRequestTopicPart
 	}
 }
 
+// withoutLogStart are the errors of an append that Kafka answers without the log's start.
+var withoutLogStart = []int16{
+	kafka.ErrNotLeaderOrFollower.Code, kafka.ErrUnknownTopicOrPartition.Code, kafka.ErrMessageTooLarge.Code,
+	kafka.ErrRecordListTooLarge.Code, kafka.ErrCorruptMessage.Code, kafka.ErrKafkaStorageError.Code,
+}
+
 // refused answers for a partition that did not take the append.
-func (p *produce) refused(partition *replica.Partition, answer *kmsg.ProduceResponseTopicPartition, err error) {
+func (p *produce) refused(partition *replica.Partition, in *kmsg.ProduceRequestTopicPartition, answer *kmsg.ProduceResponseTopicPartition, err error) {
 	p.fail(answer, err)
-	switch answer.ErrorCode {
-	case kafka.ErrNotLeaderOrFollower.Code, kafka.ErrUnknownTopicOrPartition.Code, kafka.ErrMessageTooLarge.Code,
-		kafka.ErrRecordListTooLarge.Code, kafka.ErrCorruptMessage.Code, kafka.ErrKafkaStorageError.Code:
+	switch code := answer.ErrorCode; {
+	case slices.Contains(withoutLogStart, code), record.CheckForm(in.Records, p.req.Version) != nil:
 	default: // a producer compares the log's start with what it had acknowledged
 		answer.LogStartOffset = int64(partition.LogStart())
 	}

@@ -110,6 +110,13 @@ func (l *Limits) maxUncompressed() int64 {
 	return DefaultMaxUncompressed
 }
 
+// CheckForm is the part of Validate that concerns the shape of a Produce request alone: exactly one whole batch, in a
+// codec that the request's version knows.
+func CheckForm(buf []byte, produceVersion int16) error {
+	_, err := only(buf, &Limits{ProduceVersion: produceVersion})
+	return err
+}
+
 // only splits the one batch that a partition of a Produce request may carry. An incomplete batch behind it is ignored, as
 // Kafka does.
 func only(buf []byte, l *Limits) (Batch, error) {

@@ -119,9 +119,9 @@ func (p *Partition) checkLeaderLocked(epoch kafka.LeaderEpoch) error {
 	switch {
 	case p.mu.gone != nil:
 		return p.mu.gone
-	case epoch >= 0 && epoch < p.mu.leaderEpoch:
+	case epoch != kafka.NoLeaderEpoch && epoch < p.mu.leaderEpoch:
 		return kafka.ErrFencedLeaderEpoch
-	case epoch >= 0 && epoch > p.mu.leaderEpoch:
+	case epoch != kafka.NoLeaderEpoch && epoch > p.mu.leaderEpoch:
 		return kafka.ErrUnknownLeaderEpoch
 	case !p.mu.leader:
 		return kafka.ErrNotLeaderOrFollower

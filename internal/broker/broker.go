@@ -167,6 +167,10 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 		return err
 	}
 	b.handlers.Store = b.controller
+	// Until the log is replayed the image is that of the last snapshot: the configurations in force may be later.
+	if err := b.controller.Barrier(ctx); err != nil {
+		return fmt.Errorf("replay the metadata: %w", err)
+	}
 	if err := b.store.SetClusterID(b.controller.Image().ClusterID()); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ type barrier struct {
 	round   uint64       // its number, also its context in Raft
 	index   uint64       // what it asks to be applied; 0 while Raft has not said
 	began   time.Time
+	leader  uint64      // known when it began
 	timer   clock.Timer // set while the next round waits for its time
 }
 
@@ -54,14 +55,14 @@ func (l *loop) serveBarriers() {
 				done <- nil
 			}
 			b.active = nil
-		case now.Sub(b.began) >= barrierRetry: // Raft drops requests while no leader is known
+		case now.Sub(b.began) >= barrierRetry || b.leader != l.known: // messages are lost, and with a leader his rounds
 			b.waiting = append(b.active, b.waiting...)
 			b.active = nil
 		default:
 			return
 		}
 	}
-	if len(b.waiting) == 0 || b.timer != nil {
+	if len(b.waiting) == 0 || b.timer != nil || l.known == raft.None { // Raft drops rounds while it knows no leader
 		return
 	}
 	if wait := barrierInterval - now.Sub(b.began); b.round > 0 && wait > 0 {
@@ -71,7 +72,7 @@ func (l *loop) serveBarriers() {
 		return
 	}
 	b.round++
-	b.active, b.waiting, b.index, b.began = b.waiting, nil, 0, now
+	b.active, b.waiting, b.index, b.began, b.leader = b.waiting, nil, 0, now, l.known
 	l.node.ReadIndex(binary.BigEndian.AppendUint64(nil, b.round))
 	l.ready()
 	if b.index > 0 {

@@ -170,6 +170,23 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestBarrierAfterOpen: a barrier right after Open waits for the replay, no longer.
+func TestBarrierAfterOpen(t *testing.T) {
+	fs := vfs.NewMem(0)
+	for start := range 20 {
+		c := mustOpen(t, Options{FS: fs, tick: time.Hour}) // without a tick nothing is tried again
+		if err := c.Barrier(within(t)); err != nil {
+			t.Fatal(err)
+		}
+		if start > 0 && c.Image().Topic(fmt.Sprint("t", start-1)) == nil {
+			t.Fatalf("start %d: after a barrier the image stands at offset %d", start, c.Image().Offset())
+		}
+		register(t, c, byte(start+1))
+		create(t, c, fmt.Sprint("t", start), 1)
+		mustClose(t, c)
+	}
+}
+
 // TestManyStarts: files do not pile up although each start begins one.
 func TestManyStarts(t *testing.T) {
 	fs := vfs.NewMem(0)

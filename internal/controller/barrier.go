@@ -44,6 +44,12 @@ func (b *barrier) stop(err error) {
 	b.active, b.waiting = nil, nil
 }
 
+// readable tells whether Raft can answer a round. It drops rounds while it knows no leader; and a leader that is the only
+// voter answers with what it knows to be committed even where it does not know all yet, before an entry of its own term.
+func (l *loop) readable() bool {
+	return l.known != raft.None && (l.leading == 0 || l.imageTerm == l.leading)
+}
+
 // serveBarriers ends the round that is answered and begins the next one when its time has come.
 func (l *loop) serveBarriers() {
 	b := &l.barrier
@@ -62,7 +68,7 @@ func (l *loop) serveBarriers() {
 			return
 		}
 	}
-	if len(b.waiting) == 0 || b.timer != nil || l.known == raft.None { // Raft drops rounds while it knows no leader
+	if len(b.waiting) == 0 || b.timer != nil || !l.readable() {
 		return
 	}
 	if wait := barrierInterval - now.Sub(b.began); b.round > 0 && wait > 0 {

@@ -169,6 +169,9 @@ func (c *Controller) Receive(message []byte) error {
 		return fmt.Errorf("a Raft message of %d bytes: %w", len(message), err)
 	}
 	c.inbox.post(func() {
+		if m.GetType() == raftpb.MsgReadIndex && !c.loop.readable() {
+			return // the sender tries again
+		}
 		// Raft refuses what is stale or not for it; nobody is to be told.
 		_ = c.loop.node.Step(m)
 	})

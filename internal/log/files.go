@@ -49,9 +49,36 @@ type handle struct {
 	idle    *list.Element
 	dirty   bool // written to since the last sync began
 	removed bool // unlinked: closed with the last reference, never opened again
+
+	syncing chan struct{} // one-slot: the order of syncs
+	syncErr error         // of the first sync that failed; syncing's
 }
 
-func (f *Files) handle(path string) handle { return handle{files: f, path: path} }
+func (f *Files) handle(path string) handle {
+	return handle{files: f, path: path, syncing: make(chan struct{}, 1)}
+}
+
+// sync brings what was written to the disk. The kernel reports a failed sync once, to one of those who wait for it, and
+// calls the pages clean: therefore one sync runs at a time, and none succeeds after one that failed. opened is false
+// where the file could not even be opened.
+func (h *handle) sync() (opened bool, err error) {
+	h.syncing <- struct{}{}
+	defer func() { <-h.syncing }()
+	if h.syncErr != nil {
+		return true, h.syncErr
+	}
+	file, err := h.acquire()
+	if err != nil {
+		return false, err
+	}
+	h.clean()
+	err = file.Datasync()
+	h.release()
+	if err != nil {
+		h.syncErr = fmt.Errorf("sync %s: %w", h.path, err)
+	}
+	return true, h.syncErr
+}
 
 // acquire returns the open file and holds it open until release.
 func (h *handle) acquire() (vfs.File, error) {

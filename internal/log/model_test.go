@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -76,8 +77,14 @@ func newMachine(rt *rapid.T) *machine {
 	return m
 }
 
+// killed is the panic of an action in which the process died.
+type killed struct{}
+
 func (m *machine) check(err error) {
 	m.rt.Helper()
+	if errors.Is(err, vfs.ErrKilled) {
+		panic(killed{})
+	}
 	if err != nil {
 		m.rt.Fatal(err)
 	}
@@ -99,6 +106,12 @@ func (m *machine) open(unclean bool) {
 	l, err := Open(o)
 	m.check(err)
 	m.l = l
+	defer func() {
+		if p := recover(); p != nil {
+			_ = l.Close()
+			panic(p)
+		}
+	}()
 	if m.lastEpoch.Epoch > l.Epoch().Epoch && m.lastEpoch.Offset <= l.LogEnd() { // else its operation is replayed
 		m.check(l.StartEpoch(m.lastEpoch.Epoch, m.lastEpoch.Offset))
 	}
@@ -117,9 +130,10 @@ func (m *machine) open(unclean bool) {
 		case "start":
 			err = l.SetLogStart(op.offset)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, vfs.ErrKilled) {
 			m.rt.Fatalf("replay %s %+v: %v", op.kind, op.at, err)
 		}
+		m.check(err)
 	}
 	m.check(l.FinishRecovery())
 	if unclean {
@@ -247,16 +261,16 @@ func (m *machine) took(batch []byte, p Placement) {
 	if b.BaseOffset() != m.end || p.BaseOffset != m.end || p.EndOffset != b.NextOffset() {
 		m.rt.Fatalf("appended at %d: %+v", m.end, p)
 	}
-	m.batches = append(m.batches, bytes.Clone(batch))
-	if b.LeaderEpoch() != m.epochs.last().Epoch {
-		m.epochs.assign(EpochOffset{b.LeaderEpoch(), m.end})
-	}
-	m.end = p.EndOffset
 	op := walOp{kind: "append", batch: bytes.Clone(batch), at: p}
 	if rapid.Bool().Draw(m.rt, "by reference") {
 		m.check(p.Segment.Sync())
 		op.kind, op.batch = "reference", nil
 	}
+	m.batches = append(m.batches, bytes.Clone(batch))
+	if b.LeaderEpoch() != m.epochs.last().Epoch {
+		m.epochs.assign(EpochOffset{b.LeaderEpoch(), m.end})
+	}
+	m.end = p.EndOffset
 	m.wal = append(m.wal, op)
 }
 
@@ -342,6 +356,8 @@ func (m *machine) appendIdempotent(rt *rapid.T) {
 	batch := b.Build()
 	p, err := m.l.Append(batch, m.epoch(), record.FromClient)
 	switch {
+	case errors.Is(err, vfs.ErrKilled):
+		m.check(err)
 	case want != nil:
 		if !errors.Is(err, want) {
 			rt.Fatalf("producer %d epoch %d sequence %d: %v, want %v", id, epoch, first, err, want)
@@ -353,8 +369,9 @@ func (m *machine) appendIdempotent(rt *rapid.T) {
 			rt.Fatalf("duplicate: %+v, original at %d", p, original.at)
 		}
 	default:
-		m.sent = append(m.sent, sent{id: id, epoch: epoch, first: first, n: n, at: m.end, txn: txn})
+		at := m.end
 		m.took(batch, p)
+		m.sent = append(m.sent, sent{id: id, epoch: epoch, first: first, n: n, at: at, txn: txn})
 	}
 }
 
@@ -379,8 +396,9 @@ func (m *machine) endTransaction(rt *rapid.T) {
 	batch := record.AppendEndTransaction(nil, s.id, s.epoch, marker, m.stamp)
 	p, err := m.l.Append(batch, m.epoch(), record.FromCoordinator)
 	m.check(err)
-	m.sent = append(m.sent, sent{id: s.id, epoch: s.epoch, at: m.end, ends: true, abort: abort})
+	at := m.end
 	m.took(batch, p)
+	m.sent = append(m.sent, sent{id: s.id, epoch: s.epoch, at: at, ends: true, abort: abort})
 }
 
 func (m *machine) startEpoch(rt *rapid.T) {
@@ -425,8 +443,8 @@ func (m *machine) reset(rt *rapid.T) {
 	m.gen++
 	m.wal = append(m.wal, walOp{kind: "reset", offset: to, gen: m.gen})
 	m.lastEpoch = EpochOffset{Epoch: -1}
-	m.check(m.l.Reset(to))
 	m.batches, m.sent, m.epochs, m.start, m.end, m.uncertain = nil, nil, nil, to, to, false
+	m.check(m.l.Reset(to))
 }
 
 func (m *machine) setLogStart(rt *rapid.T) {
@@ -446,53 +464,92 @@ func (m *machine) setLogStart(rt *rapid.T) {
 	m.takeCheckpoint()
 }
 
+// try runs an action and tells whether the process died in it.
+func (m *machine) try(do func()) (died bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			if _, died = p.(killed); !died {
+				panic(p)
+			}
+		}
+	}()
+	do()
+	return false
+}
+
+func (m *machine) rng() *rand.Rand {
+	return rand.New(rand.NewPCG(rapid.Uint64().Draw(m.rt, "seed"), 1))
+}
+
+// crash ends the process and starts the next one, which may die while it recovers.
+func (m *machine) crash(power bool) {
+	doomed := rapid.IntRange(0, 12).Draw(m.rt, "recovery dies at")
+	for again := true; again; {
+		if power {
+			m.fs = m.fs.PowerLoss(m.rng())
+		} else {
+			m.fs = m.fs.Kill()
+		}
+		_ = m.l.Close()
+		if doomed > 0 {
+			m.fs.KillAfter(int64(doomed), m.rng())
+			doomed = 0
+		}
+		again = m.try(func() { m.open(true) })
+		m.fs.KillAfter(1<<40, nil)
+	}
+}
+
+func (m *machine) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"append":      m.appendPlain,
+		"append more": m.appendPlain,
+		"idempotent":  m.appendIdempotent,
+		"end":         m.endTransaction,
+		"epoch":       m.startEpoch,
+		"truncate":    m.truncate,
+		"reset":       m.reset,
+		"log start":   m.setLogStart,
+		"roll":        func(*rapid.T) { m.check(m.l.Roll()) },
+		"sync oldest": func(rt *rapid.T) {
+			_, _, err := m.l.SyncOldest()
+			m.check(err)
+			if rapid.Bool().Draw(rt, "checkpoint") {
+				m.takeCheckpoint()
+			}
+		},
+		"snapshot": func(*rapid.T) { m.check(m.l.Snapshot()) },
+		"reopen": func(*rapid.T) {
+			_, err := m.l.Sync()
+			m.check(err)
+			m.check(m.l.Snapshot())
+			m.takeCheckpoint()
+			m.check(m.l.Close())
+			m.open(false)
+		},
+	}
+}
+
+// TestModel runs random histories, with crashes between and in the middle of operations.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(rt)
-		crash := func(power bool) {
-			if power {
-				seed := rapid.Uint64().Draw(rt, "seed")
-				m.fs = m.fs.PowerLoss(rand.New(rand.NewPCG(seed, 1)))
-			} else {
-				m.fs = m.fs.Kill()
+		actions := m.actions()
+		names := slices.Sorted(maps.Keys(actions))
+		actions["compare"] = func(*rapid.T) { m.compare() }
+		actions["kill"] = func(*rapid.T) { m.crash(false) }
+		actions["power"] = func(*rapid.T) { m.crash(true) }
+		actions["kill, then power"] = func(*rapid.T) { m.fs = m.fs.Kill(); m.crash(true) }
+		actions["die in"] = func(rt *rapid.T) {
+			do := actions[rapid.SampledFrom(names).Draw(rt, "action")]
+			m.fs.KillAfter(int64(rapid.IntRange(1, 12).Draw(rt, "operations")), m.rng())
+			died := m.try(func() { do(rt) })
+			m.fs.KillAfter(1<<40, nil)
+			if died {
+				m.crash(rapid.Bool().Draw(rt, "power"))
 			}
-			_ = m.l.Close()
-			m.open(true)
 		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"append":      m.appendPlain,
-			"append more": m.appendPlain,
-			"idempotent":  m.appendIdempotent,
-			"end":         m.endTransaction,
-			"epoch":       m.startEpoch,
-			"truncate":    m.truncate,
-			"reset":       m.reset,
-			"log start":   m.setLogStart,
-			"roll":        func(*rapid.T) { m.check(m.l.Roll()) },
-			"sync oldest": func(rt *rapid.T) {
-				_, _, err := m.l.SyncOldest()
-				m.check(err)
-				if rapid.Bool().Draw(rt, "checkpoint") {
-					m.takeCheckpoint()
-				}
-			},
-			"snapshot": func(*rapid.T) { m.check(m.l.Snapshot()) },
-			"kill":     func(*rapid.T) { crash(false) },
-			"power":    func(*rapid.T) { crash(true) },
-			"kill, then power": func(rt *rapid.T) {
-				m.fs = m.fs.Kill()
-				crash(true)
-			},
-			"reopen": func(*rapid.T) {
-				_, err := m.l.Sync()
-				m.check(err)
-				m.check(m.l.Snapshot())
-				m.takeCheckpoint()
-				m.check(m.l.Close())
-				m.open(false)
-			},
-			"compare": func(*rapid.T) { m.compare() },
-		})
+		rt.Repeat(actions)
 		m.compare()
 		_ = m.l.Close()
 	})

@@ -27,7 +27,6 @@ func (l *Log) open() error {
 		return err
 	}
 	l.mu.dirMade = err == nil
-	l.mu.unsyncedDir = l.mu.dirMade && l.o.Unclean // the last process may have made it and not synced its name
 	l.mu.recovering = true
 	var bases []kafka.Offset
 	for _, name := range names {
@@ -38,6 +37,8 @@ func (l *Log) open() error {
 			l.mu.snapshots = append(l.mu.snapshots, offset)
 		}
 	}
+	// Who made the directory may not have come to sync its name.
+	l.mu.unsyncedDir = l.mu.dirMade && (l.o.Unclean || len(bases) == 0)
 	slices.Sort(bases)
 	slices.Sort(l.mu.snapshots)
 	if err := l.openSegments(bases); err != nil {
@@ -168,6 +169,9 @@ func (l *Log) openActive(s *segment, position int64) error {
 			return err
 		}
 		s.size = last.end()
+	}
+	if !discover && err == nil && s.size < position {
+		l.o.Logger.Warn("an index does not reach to where its segment was synced; making the rest again", "partition", l.o.Name, "index", s.indexFile.path, "position", s.size)
 	}
 	r := batchReader{scanner: newScanner(s.data.path, file, s.size, position, s.end)}
 	defer r.close()

@@ -183,6 +183,7 @@ func (l *Log) removeStrays(keep map[string]bool) error {
 func (l *Log) cut(s *segment) error {
 	l.mu.Lock()
 	size, entries := s.size, int64(s.index.written)
+	s.tornBytes = 0
 	l.mu.Unlock()
 	indexSize := int64(0)
 	if entries > 0 {

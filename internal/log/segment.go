@@ -48,16 +48,11 @@ func (s *SegmentFile) Name() string { return s.path }
 // Sync makes the bytes that were written before the call durable, and the file's name in its directory if it is not yet.
 // A file that was deleted meanwhile has nothing to sync. An error is fatal to the process (storage.md).
 func (s *SegmentFile) Sync() error {
-	file, err := s.acquire()
-	if err != nil {
-		if s.gone() {
+	if opened, err := s.sync(); err != nil {
+		if !opened && s.gone() {
 			return nil
 		}
 		return err
-	}
-	defer s.release()
-	if err := file.Datasync(); err != nil {
-		return fmt.Errorf("sync %s: %w", s.path, err)
 	}
 	return s.log.syncNames(s.seg)
 }

@@ -1,10 +1,6 @@
 package log
 
-import (
-	"fmt"
-
-	"chronik/internal/kafka"
-)
+import "chronik/internal/kafka"
 
 // Synced is a state of which every byte is known to be synced.
 func (l *Log) Synced() Checkpoint {
@@ -122,15 +118,8 @@ func (l *Log) syncSegment(s *segment) error {
 		if h == &s.indexFile && !indexed {
 			continue
 		}
-		file, err := h.acquire()
-		if err != nil {
+		if _, err := h.sync(); err != nil {
 			return err
-		}
-		h.clean()
-		err = file.Datasync()
-		h.release()
-		if err != nil {
-			return fmt.Errorf("sync %s: %w", h.path, err)
 		}
 	}
 	if err := l.syncNames(s); err != nil {

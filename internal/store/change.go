@@ -36,11 +36,20 @@ func (p *Partition) submitEpoch(epoch kafka.LeaderEpoch) (wal.LSN, error) {
 		}
 	}
 	// Logged again even if it is known: whoever asks wants it durable, and an earlier attempt may not be.
-	op := operation{kind: opEpoch, id: p.id, epoch: epoch, offset: end}
+	op := operation{kind: opEpoch, id: p.id, generation: p.generation(), epoch: epoch, offset: end}
 	if epoch == last {
 		op.offset = p.Epoch().Offset
 	}
 	return p.s.submit(&op, nil, nil, nil)
+}
+
+func (p *Partition) generation() uint64 {
+	if l := p.log.Load(); l != nil {
+		return l.Generation()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.state.synced.Generation
 }
 
 // noteEpoch leaves a log that is not open alone: ten thousand partitions start an epoch each time a node starts.
@@ -122,14 +131,16 @@ func (p *Partition) SetLogStart(ctx context.Context, offset kafka.Offset) error 
 	if err != nil {
 		return storageError(err)
 	}
-	if offset == p.LogEnd() { // the active segment goes too
-		if err := p.roll(l); err != nil {
-			return err
-		}
+	rolled, err := p.rollAt(l, offset)
+	if err != nil {
+		return err
 	}
 	base, err := p.syncLog(l)
 	if err != nil {
 		return err
+	}
+	if rolled && base.EndOffset == offset { // nothing of what is synced stays
+		base.Segment, base.Position = offset, 0
 	}
 	base.LogStart = offset
 	op := operation{kind: opLogStart, id: p.id, base: base}
@@ -143,13 +154,17 @@ func (p *Partition) SetLogStart(ctx context.Context, offset kafka.Offset) error 
 	})
 }
 
-func (p *Partition) roll(l *log.Log) error {
+// rollAt begins a new segment if the log ends at offset: the active one is to go too.
+func (p *Partition) rollAt(l *log.Log, offset kafka.Offset) (bool, error) {
 	p.lockAppend()
 	defer p.unlockAppend()
-	if err := l.Roll(); err != nil {
-		return p.appendError(err)
+	if p.LogEnd() != offset {
+		return false, nil
 	}
-	return nil
+	if err := l.Roll(); err != nil {
+		return false, p.appendError(err)
+	}
+	return true, nil
 }
 
 // restructure orders a change against appends and other changes.

@@ -10,7 +10,8 @@ import (
 // from is synced.
 func (s *Store) writeCheckpoint(from wal.LSN) error {
 	logged := s.sinceCheckpoint.Load()
-	c := checkpoint{from: from}
+	// After a clean start the WAL has no file until something is logged.
+	c := checkpoint{from: from, clean: from == s.cleanStart}
 	for _, p := range s.Partitions() {
 		p.checkpointInto(&c, from)
 	}

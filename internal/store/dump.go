@@ -67,7 +67,7 @@ func (o *operation) describe(byReference bool) string {
 	case opTruncate, opReset:
 		return fmt.Sprintf("%s to offset %d, generation %d", s, o.offset, o.generation)
 	case opEpoch:
-		return fmt.Sprintf("%s epoch %d at offset %d", s, o.epoch, o.offset)
+		return fmt.Sprintf("%s epoch %d at offset %d, generation %d", s, o.epoch, o.offset, o.generation)
 	case opLogStart:
 		return fmt.Sprintf("%s to offset %d", s, o.base.LogStart)
 	}

@@ -61,6 +61,9 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.unclean = !s.wal.Clean() && s.wal.Next() > 1
+	if !s.unclean {
+		s.cleanStart = s.wal.Next()
+	}
 	return s.recover(ctx, c)
 }
 

@@ -31,7 +31,7 @@ var opNames = map[opKind]string{
 type operation struct {
 	kind       opKind
 	id         kafka.TopicPartition
-	generation uint64 // of the log that an append went to; the new one of truncate and reset
+	generation uint64 // of the log when it was appended to or an epoch began; the new one of truncate and reset
 
 	// Append: where the bytes are, and what they are.
 	segment  kafka.Offset
@@ -71,6 +71,7 @@ func (o *operation) encode(b []byte) []byte {
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.offset))
 		b = appendState(b, o.base)
 	case opEpoch:
+		b = binary.LittleEndian.AppendUint64(b, o.generation)
 		b = binary.LittleEndian.AppendUint32(b, uint32(o.epoch))
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.offset))
 	case opLogStart:
@@ -102,6 +103,7 @@ func decodeOperation(r wal.Record) (o operation, batches []byte, err error) {
 		o.generation, o.offset = d.u64(), kafka.Offset(d.u64())
 		o.base = d.state()
 	case opEpoch:
+		o.generation = d.u64()
 		o.epoch, o.offset = kafka.LeaderEpoch(d.u32()), kafka.Offset(d.u64())
 	case opLogStart:
 		o.base = d.state()

@@ -57,9 +57,6 @@ func (s *Store) newPartition(id kafka.TopicPartition, st partitionState) *Partit
 		s: s, id: id,
 		appending: make(chan struct{}, 1), changing: make(chan struct{}, 1), opening: make(chan struct{}, 1),
 	}
-	if st.epoch == (log.EpochOffset{}) {
-		st.epoch = log.EpochOffset{Epoch: kafka.NoLeaderEpoch}
-	}
 	p.mu.state = st
 	p.mu.config = s.o.Config.Topic
 	p.logEnd.Store(int64(st.synced.EndOffset))
@@ -175,7 +172,7 @@ func (p *Partition) opened() (*log.Log, error) {
 	if err := p.usable(); err != nil {
 		return nil, err
 	}
-	l, err := p.openLog(false)
+	l, err := p.openLog()
 	if err != nil {
 		return nil, err
 	}
@@ -194,20 +191,23 @@ func (p *Partition) opened() (*log.Log, error) {
 }
 
 // openLog opens the log at the state that the store knows. The caller stores it.
-func (p *Partition) openLog(unclean bool) (*log.Log, error) {
+func (p *Partition) openLog() (*log.Log, error) {
 	p.mu.Lock()
 	st, c := p.mu.state, p.mu.config
 	p.mu.Unlock()
 	l, err := log.Open(log.Options{
 		FS: p.s.o.FS, Dir: p.s.partitionDir(p.id), Partition: p.id, Name: p.name(), Config: p.s.logConfig(c),
 		Clock: p.s.o.Clock, Logger: p.s.o.Logger, Files: p.s.files, Codecs: p.s.o.Codecs,
-		Checkpoint: &st.synced, Unclean: unclean,
+		Checkpoint: &st.synced,
+		// With nothing synced, what there is may be left over from an append that failed.
+		Unclean: p.s.unclean || st.synced.Position == 0,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s: %w", p.name(), err)
 	}
-	// An epoch that began behind the synced end is in the WAL.
-	if st.epoch.Epoch > l.Epoch().Epoch && st.epoch.Offset <= l.LogEnd() {
+	// An epoch without records may be known to the checkpoint only. One that began earlier is in the log's history, unless
+	// it was cut since; one that began later is in the WAL.
+	if st.epoch.Epoch > l.Epoch().Epoch && st.epoch.Offset == l.LogEnd() {
 		if err := l.StartEpoch(st.epoch.Epoch, st.epoch.Offset); err != nil {
 			return nil, fmt.Errorf("open partition %s: epoch %d at offset %d: %w", p.name(), st.epoch.Epoch, st.epoch.Offset, err)
 		}

@@ -88,7 +88,7 @@ func (r *recovery) open(pl *plan) (*log.Log, error) {
 	if pl.log != nil {
 		return pl.log, nil
 	}
-	l, err := pl.p.openLog(true)
+	l, err := pl.p.openLog()
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +128,9 @@ func (r *recovery) applyAppend(pl *plan, rec wal.Record, op *operation, batches 
 }
 
 func (r *recovery) applyEpoch(pl *plan, op *operation) error {
+	if op.generation != pl.generation {
+		return nil // in the synced history, or cut
+	}
 	if !pl.appends && pl.log == nil {
 		st := &pl.p.mu.state
 		if op.epoch > st.epoch.Epoch && op.offset == st.synced.EndOffset {
@@ -142,10 +145,10 @@ func (r *recovery) applyEpoch(pl *plan, op *operation) error {
 	if op.epoch <= l.Epoch().Epoch || pl.ended || op.offset < l.LogEnd() {
 		return nil // the state is ahead of the operation
 	}
-	if err := l.StartEpoch(op.epoch, op.offset); err != nil {
-		return fmt.Errorf("epoch %d at offset %d, the log ends at %d: %w", op.epoch, op.offset, l.LogEnd(), err)
+	if err := l.StartEpoch(op.epoch, op.offset); !errors.Is(err, log.ErrNotAtEnd) {
+		return err
 	}
-	return nil
+	return nil // it began behind where the log was cut later
 }
 
 func (r *recovery) applyTruncate(pl *plan, op *operation) error {

@@ -22,14 +22,15 @@ var ErrClosed = errors.New("the store is closed")
 
 // Store is a node's storage. Its methods may be called from any goroutine.
 type Store struct {
-	o        Options
-	lock     io.Closer
-	identity Identity
-	wal      *wal.Log
-	files    *log.Files
-	space    space
-	unclean  bool
-	recovery Recovery
+	o          Options
+	lock       io.Closer
+	identity   Identity
+	wal        *wal.Log
+	files      *log.Files
+	space      space
+	unclean    bool
+	cleanStart wal.LSN // where the WAL was when a clean start found it; 0 after an unclean one
+	recovery   Recovery
 
 	mu struct {
 		sync.Mutex
@@ -91,7 +92,7 @@ func (s *Store) CreatePartition(id kafka.TopicPartition, c config.Topic) (*Parti
 	if err != nil {
 		return nil, err
 	}
-	p := s.newPartition(id, partitionState{created: lsn})
+	p := s.newPartition(id, partitionState{created: lsn, epoch: log.EpochOffset{Epoch: kafka.NoLeaderEpoch}})
 	p.reconfigure(c)
 	s.mu.partitions[id] = p
 	return p, nil

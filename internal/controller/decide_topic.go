@@ -84,6 +84,9 @@ func (s state) createTopic(t metadata.CreateTopic) (*pb.Record, error) {
 	if t.ID.IsZero() || s.image.TopicByID(t.ID) != nil {
 		return nil, kafka.ErrInvalidRequest.With("topic %q: its new ID %s is unset or taken by another topic", t.Name, t.ID)
 	}
+	if s.image.WasDeleted(t.ID) {
+		return nil, kafka.ErrInvalidRequest.With("topic %q was created with this ID, %s, and deleted since; create it with another ID", t.Name, t.ID)
+	}
 	for key, value := range t.Config {
 		if err := s.checkConfig(key, value); err != nil {
 			return nil, err

@@ -9,6 +9,9 @@ import (
 	pb "chronik/internal/metadata/metadatapb"
 )
 
+// deletedLength is how many IDs of deleted topics an image remembers.
+const deletedLength = 256
+
 // historyLength is how many changes a partition's history keeps.
 const historyLength = 8
 
@@ -105,6 +108,11 @@ func (f *fold) topicDeleted(meta EventMeta, id kafka.TopicID) {
 	f.img.topics = f.img.topics.without(id)
 	f.img.names = f.img.names.without(topic.Name)
 	f.img.partitionCount -= topic.Partitions.Len()
+	deleted := f.img.deleted
+	if len(deleted) >= deletedLength {
+		deleted = deleted[len(deleted)-deletedLength+1:]
+	}
+	f.img.deleted = append(slices.Clone(deleted), id)
 	if unified, has := unify(topic.Name); has {
 		f.img.unified = f.img.unified.without(unified)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"iter"
+	"slices"
 	"strings"
 
 	"chronik/internal/kafka"
@@ -18,6 +19,8 @@ type Image struct {
 	partitionCount int
 	// configsEmptied is the offset at which the last entry left configs: what is not there may have changed then.
 	configsEmptied Offset
+
+	deleted []kafka.TopicID // the last ones, oldest first; copied by each deletion
 
 	topics  tree[kafka.TopicID, *Topic]
 	names   tree[string, kafka.TopicID]
@@ -87,6 +90,10 @@ func (img *Image) Topics() iter.Seq[*Topic] {
 		}
 	}
 }
+
+// WasDeleted tells whether the ID was that of one of the topics deleted last. It must not be used again: offsets of the new
+// topic would be given twice.
+func (img *Image) WasDeleted(id kafka.TopicID) bool { return slices.Contains(img.deleted, id) }
 
 // TopicCount and PartitionCount are sizes without a walk.
 func (img *Image) TopicCount() int { return img.topics.len() }

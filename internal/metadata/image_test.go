@@ -80,6 +80,26 @@ func TestCollision(t *testing.T) {
 	}
 }
 
+func TestWasDeletedIsBounded(t *testing.T) {
+	img := Empty()
+	id := func(i int) kafka.TopicID { return kafka.TopicID{byte(i), byte(i >> 8), 1} }
+	for i := range 2 * deletedLength {
+		id := id(i)
+		img, _ = img.Apply(Offset(i+1), &pb.Entry{Records: []*pb.Record{
+			{Kind: &pb.Record_TopicCreated{TopicCreated: &pb.TopicCreated{Name: fmt.Sprint(i), Id: id[:]}}},
+			{Kind: &pb.Record_TopicDeleted{TopicDeleted: &pb.TopicDeleted{Id: id[:]}}}}})
+	}
+	again, err := DecodeSnapshot(img.EncodeSnapshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, img := range []*Image{img, again} {
+		if img.WasDeleted(id(deletedLength-1)) || !img.WasDeleted(id(deletedLength)) || !img.WasDeleted(id(2*deletedLength-1)) {
+			t.Fatalf("%d deleted topics are remembered", len(img.deleted))
+		}
+	}
+}
+
 func TestConfigChangedAt(t *testing.T) {
 	r := Resource{Type: BrokerResource}
 	set := func(img *Image, offset Offset, m *pb.ConfigChanged) *Image {

@@ -97,6 +97,9 @@ func (img *Image) items() iter.Seq[*pb.SnapshotItem] {
 			Brokers:        int64(img.brokers.len()),
 			Configs:        int64(img.configs.len()),
 		}
+		for _, id := range img.deleted {
+			header.DeletedTopics = append(header.DeletedTopics, id[:])
+		}
 		if !yield(&pb.SnapshotItem{Item: &pb.SnapshotItem_Header{Header: header}}) {
 			return
 		}

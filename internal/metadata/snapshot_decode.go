@@ -108,15 +108,7 @@ func (r *SnapshotReader) Image() (*Image, error) {
 
 func (r *SnapshotReader) item(item *pb.SnapshotItem) error {
 	if m := item.GetHeader(); m != nil {
-		if r.header != nil {
-			return errors.New("a second header")
-		}
-		r.header, r.img = m, Empty()
-		r.img.offset = Offset(m.GetOffset())
-		r.img.clusterID = m.GetClusterId()
-		r.img.nextProducerID = kafka.ProducerID(m.GetNextProducerId())
-		r.img.configsEmptied = Offset(m.GetConfigsEmptied())
-		return nil
+		return r.start(m)
 	}
 	if r.header == nil {
 		return errors.New("an item before the header")
@@ -140,6 +132,24 @@ func (r *SnapshotReader) item(item *pb.SnapshotItem) error {
 		return r.partition(k.Partition)
 	}
 	return errors.New("an item of a kind that this version of chronik does not know")
+}
+
+func (r *SnapshotReader) start(m *pb.SnapshotHeader) error {
+	if r.header != nil {
+		return errors.New("a second header")
+	}
+	r.header, r.img = m, Empty()
+	r.img.offset = Offset(m.GetOffset())
+	r.img.clusterID = m.GetClusterId()
+	r.img.nextProducerID = kafka.ProducerID(m.GetNextProducerId())
+	r.img.configsEmptied = Offset(m.GetConfigsEmptied())
+	for _, id := range m.GetDeletedTopics() {
+		if len(id) != 16 {
+			return fmt.Errorf("the ID of a deleted topic has %d bytes", len(id))
+		}
+		r.img.deleted = append(r.img.deleted, kafka.TopicID(id))
+	}
+	return nil
 }
 
 func (r *SnapshotReader) startTopic(m *pb.SnapshotTopic) error {

@@ -1285,8 +1285,11 @@ type SnapshotHeader struct {
 	Topics         int64 `protobuf:"varint,5,opt,name=topics,proto3" json:"topics,omitempty"` // how many follow, to notice what is missing
 	Brokers        int64 `protobuf:"varint,6,opt,name=brokers,proto3" json:"brokers,omitempty"`
 	Configs        int64 `protobuf:"varint,7,opt,name=configs,proto3" json:"configs,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The IDs of the topics deleted last, 16 bytes each, oldest first: a creation that is retried late must not bring one
+	// back.
+	DeletedTopics [][]byte `protobuf:"bytes,8,rep,name=deleted_topics,json=deletedTopics,proto3" json:"deleted_topics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
@@ -1366,6 +1369,13 @@ func (x *SnapshotHeader) GetConfigs() int64 {
 		return x.Configs
 	}
 	return 0
+}
+
+func (x *SnapshotHeader) GetDeletedTopics() [][]byte {
+	if x != nil {
+		return x.DeletedTopics
+	}
+	return nil
 }
 
 // SnapshotTopic is a topic of the image. Its partitions follow in items of their own, in order.
@@ -1852,7 +1862,7 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\rBrokerRemoved\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\"*\n" +
 	"\x14ProducerIDsAllocated\x12\x12\n" +
-	"\x04next\x18\x01 \x01(\x03R\x04next\"\xe6\x01\n" +
+	"\x04next\x18\x01 \x01(\x03R\x04next\"\x8d\x02\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1861,7 +1871,8 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\x0fconfigs_emptied\x18\x04 \x01(\x03R\x0econfigsEmptied\x12\x16\n" +
 	"\x06topics\x18\x05 \x01(\x03R\x06topics\x12\x18\n" +
 	"\abrokers\x18\x06 \x01(\x03R\abrokers\x12\x18\n" +
-	"\aconfigs\x18\a \x01(\x03R\aconfigs\"\xce\x01\n" +
+	"\aconfigs\x18\a \x01(\x03R\aconfigs\x12%\n" +
+	"\x0edeleted_topics\x18\b \x03(\fR\rdeletedTopics\"\xce\x01\n" +
 	"\rSnapshotTopic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x1a\n" +

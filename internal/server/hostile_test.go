@@ -378,6 +378,7 @@ func TestQueuedRequestsBehindASlowReaderAreGivenUp(t *testing.T) {
 		o.Clock = clock
 		o.Limits.RequestBytes = 3 << 20
 		o.Limits.RequestsInFlightBytes = 4 << 20
+		o.Limits.WriteStall = 24 * time.Hour
 	})
 	slow := dial(t, s)
 	r := kmsg.NewPtrSyncGroupRequest()

@@ -83,7 +83,12 @@ func (s *Server) sweepOne(c *connection, now time.Time, framesWanted, answersOve
 		level = slog.LevelDebug
 	}
 	s.opts.Logger.Log(s.ctx, level, "connection closed: "+why, "remote", c.api.Remote, "listener", c.api.Listener)
-	c.abort()
+	// Closing waits for a sendfile that is under way, and that may wait for a slow disk: not on the sweeper's time.
+	s.goroutines.Add(1)
+	go func() {
+		defer s.goroutines.Done()
+		c.abort()
+	}()
 }
 
 func (c *connection) idle(now time.Time) bool {

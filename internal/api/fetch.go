@@ -30,7 +30,11 @@ import (
 func (h *Handlers) fetch(_ context.Context, r *Request) Reply {
 	m := r.Body.(*kmsg.FetchRequest)
 	return func(ctx context.Context) Response {
-		f := &fetch{h: h, conn: r.Conn, req: newFetchRequest(m), config: h.Config.Load()}
+		req, err := newFetchRequest(m, h.fetchEntries.get())
+		f := &fetch{h: h, conn: r.Conn, req: req, config: h.Config.Load()}
+		if err != nil {
+			return f.encode(kafka.CodeOf(err), noSession)
+		}
 		return f.run(ctx)
 	}
 }
@@ -88,6 +92,7 @@ func (f *fetch) begin() error {
 		f.entries = f.req.entries
 		return nil
 	}
+	f.entries = f.h.fetchEntries.get()
 	s, err := f.h.fetchSessions.resume(f.req, f.sessionLimits(), f.h.Clock.Now(), func(p *sessionPartition) {
 		f.entries = append(f.entries, fetchEntry{key: p.key, topic: p.topic, fetchParams: p.fetchParams})
 	})
@@ -257,7 +262,7 @@ func (f *fetch) encode(code int16, sessionID int32) Response {
 	if code != 0 {
 		entries = nil
 	}
-	p, err := (&fetchResponse{version: f.req.version, code: code, sessionID: sessionID, entries: entries, nodes: f.nodes}).encode()
+	p, err := (&fetchResponse{version: f.req.version, code: code, sessionID: sessionID, entries: entries, nodes: f.nodes}).encode(&f.h.fetchEntries)
 	if err != nil {
 		f.h.Logger.Error("records could not be read for a fetch; closing the connection", "error", err)
 		releaseRecords(f.entries)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -70,8 +71,13 @@ func (e *fetchEntry) fail(err error) {
 	e.code = kafka.CodeOf(err)
 }
 
-// newFetchRequest reads a decoded request. A partition that is named twice counts once, with its last parameters.
-func newFetchRequest(m *kmsg.FetchRequest) *fetchRequest {
+// fetchPartitionsMax bounds the partitions of one request. No client asks for more than there are, and each costs more
+// memory here than it does on the wire.
+const fetchPartitionsMax = 200_000
+
+// newFetchRequest reads a decoded request into entries, which it may grow. A partition that is named twice counts once,
+// with its last parameters. INVALID_REQUEST for more partitions than fetchPartitionsMax.
+func newFetchRequest(m *kmsg.FetchRequest, entries []fetchEntry) (*fetchRequest, error) {
 	r := &fetchRequest{
 		version:      m.Version,
 		topicIDs:     m.Version >= 13,
@@ -96,7 +102,13 @@ func newFetchRequest(m *kmsg.FetchRequest) *fetchRequest {
 	for i := range m.Topics {
 		n += len(m.Topics[i].Partitions)
 	}
-	r.entries = make([]fetchEntry, 0, n)
+	for i := range m.ForgottenTopics {
+		n += len(m.ForgottenTopics[i].Partitions)
+	}
+	if n > fetchPartitionsMax {
+		return r, kafka.ErrInvalidRequest
+	}
+	r.entries = slices.Grow(entries[:0], n)
 	var seen map[fetchKey]int
 	if n > 16 {
 		seen = make(map[fetchKey]int, n)
@@ -113,7 +125,7 @@ func newFetchRequest(m *kmsg.FetchRequest) *fetchRequest {
 			r.forgotten = append(r.forgotten, r.key(t.Topic, t.TopicID, p))
 		}
 	}
-	return r
+	return r, nil
 }
 
 func (r *fetchRequest) key(name string, id [16]byte, partition int32) fetchKey {

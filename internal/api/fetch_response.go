@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"chronik/internal/kafka"
 	"chronik/internal/vfs"
@@ -27,9 +28,9 @@ type nodeEndpoint struct {
 
 // encode writes the response by hand: all but the records into one buffer, and the records as file sections between its
 // parts, so that they go from the page cache to the socket. Where there is no file behind a section its bytes are
-// copied. The entries' records are released with the payload.
-func (r *fetchResponse) encode() (*wire.Payload, error) {
-	w := payloadWriter{buf: make([]byte, 0, 64+128*len(r.entries))}
+// copied. The entries' records are released with the payload, and the entries go back to where they came from.
+func (r *fetchResponse) encode(entriesOf *fetchEntries) (*wire.Payload, error) {
+	w := payloadWriter{buf: make([]byte, 0, 64+128*min(len(r.entries), 64))}
 	flexible := r.version >= 12
 	w.int32(0) // throttle time
 	if r.version >= 7 {
@@ -58,8 +59,31 @@ func (r *fetchResponse) encode() (*wire.Payload, error) {
 	}
 	p := &wire.Payload{Parts: w.finish()}
 	entries := r.entries
-	p.Release = func() { releaseRecords(entries) }
+	p.Release = func() {
+		releaseRecords(entries)
+		entriesOf.put(entries)
+	}
 	return p, nil
+}
+
+// fetchEntries are slices for reuse: a consumer of ten thousand partitions asks for all of them with every poll.
+type fetchEntries struct{ pool sync.Pool }
+
+func (p *fetchEntries) get() []fetchEntry {
+	if s, ok := p.pool.Get().(*[]fetchEntry); ok {
+		return *s
+	}
+	return nil
+}
+
+// put takes back entries that nobody uses any more.
+func (p *fetchEntries) put(s []fetchEntry) {
+	if cap(s) == 0 {
+		return
+	}
+	clear(s)
+	s = s[:0]
+	p.pool.Put(&s)
 }
 
 func releaseRecords(entries []fetchEntry) {
@@ -74,7 +98,7 @@ type topicGroup struct{ entries []int }
 // groups puts entries that follow each other and share a topic together: first those that were read, then those that
 // were refused. What has not changed for the session is left out.
 func (r *fetchResponse) groups() []topicGroup {
-	order := make([]int, 0, len(r.entries))
+	order := make([]int, 0, min(len(r.entries), 64))
 	for _, refused := range [...]bool{false, true} {
 		for i := range r.entries {
 			if e := &r.entries[i]; e.refused == refused && !e.unchanged {

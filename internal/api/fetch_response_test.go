@@ -147,7 +147,7 @@ func TestFetchResponseEncoding(t *testing.T) {
 			{version: version, code: kafka.ErrFetchSessionIDNotFound.Code, sessionID: 12345},
 			{version: version, sessionID: 77, entries: fetchEntriesForTest(), nodes: []nodeEndpoint{{2, "host.example", 9092, nil}, {3, "other", 1, &rack}}},
 		} {
-			p, err := r.encode()
+			p, err := r.encode(new(fetchEntries))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,7 +188,7 @@ func TestFetchRequestReadsEveryVersion(t *testing.T) {
 		if err := decoded.ReadFrom(m.AppendTo(nil)); err != nil {
 			t.Fatal(err)
 		}
-		r := newFetchRequest(decoded)
+		r, _ := newFetchRequest(decoded, nil)
 		want := fetchEntry{key: fetchKey{name: "orders", partition: 3}, fetchParams: fetchParams{from: 41, maxBytes: 50, leaderEpochAsked: -1, lastFetchedEpoch: -1}}
 		if version >= 9 {
 			want.leaderEpochAsked = 7

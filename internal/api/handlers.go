@@ -26,6 +26,7 @@ type Handlers struct {
 	APIs     []Key  // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
 
 	fetchSessions fetchSessions
+	fetchEntries  fetchEntries
 	producerIDs   producerIDs
 }
 

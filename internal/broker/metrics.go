@@ -20,6 +20,11 @@ func (b *Broker) samples(add func(admin.Sample)) {
 	}
 	b.serverSamples(add)
 	b.storeSamples(add)
+	r := b.replicas.Stats()
+	gauge(add, "chronik_replicas_led", "Partitions that this node leads.", int64(r.Leaders))
+	gauge(add, "chronik_replicas_under_replicated", "Partitions led here with replicas that are not in sync.", int64(r.UnderReplicated))
+	gauge(add, "chronik_replicas_under_min_insync", "Partitions led here that take no acks=all, for lack of in-sync replicas.", int64(r.UnderMinInsync))
+	gauge(add, "chronik_appends_waiting", "Appends whose acknowledgement is awaited.", int64(r.Waiting))
 	img := b.controller.Image()
 	gauge(add, "chronik_metadata_offset", "The offset of the last metadata record applied.", int64(img.Offset()))
 	gauge(add, "chronik_topics", "Topics of the cluster.", int64(img.TopicCount()))

@@ -35,7 +35,7 @@ func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) {
 	case ReadToEnd:
 		return p.fetchCopy(r, res)
 	}
-	if r.From >= limit {
+	if r.From >= limit || r.MaxBytes <= 0 && !r.MinOneBatch {
 		return res, nil
 	}
 	slice, err := p.disk.Read(r.From, r.MaxBytes, limit, r.MinOneBatch)

@@ -53,12 +53,12 @@ func (l link) Send(to uint64, message []byte) {
 	}
 }
 
-func (l link) Forward(ctx context.Context, to uint64, command any) (any, error) {
+func (l link) Forward(ctx context.Context, to uint64, command Command) (Answer, error) {
 	c := l.reach(to)
 	if c == nil {
-		return nil, errors.New("connection refused")
+		return Answer{}, errors.New("connection refused")
 	}
-	return c.Execute(ctx, command.(Forwarded))
+	return c.Execute(ctx, command), nil
 }
 
 func (n *network) set(f func()) {
@@ -178,8 +178,11 @@ func TestThreeNodes(t *testing.T) {
 	for i := range 3 {
 		wait.Go(func() {
 			for k := range 20 {
-				if err := c.create(i, fmt.Sprintf("a-%d-%d", i, k)); err != nil {
+				name := fmt.Sprintf("a-%d-%d", i, k)
+				if err := c.create(i, name); err != nil {
 					t.Error(err)
+				} else if c.nodes[i].Image().Topic(name) == nil {
+					t.Errorf("topic %s is answered and not seen at the node that was asked", name)
 				}
 			}
 		})

@@ -68,8 +68,9 @@ type Limits struct {
 type Transport interface {
 	// Send hands a Raft message over to the node with that Raft ID. It does not block; what cannot be sent is dropped.
 	Send(to uint64, message []byte)
-	// Forward has the node with that Raft ID, which leads, run a command of the Store and returns its answer.
-	Forward(ctx context.Context, to uint64, command any) (any, error)
+	// Forward has the node with that Raft ID, which leads, run a command (Controller.Execute) and returns its answer. The
+	// error is that of the way there and back.
+	Forward(ctx context.Context, to uint64, command Command) (Answer, error)
 }
 
 const defaultSnapshotBytes = 1 << 20

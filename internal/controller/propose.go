@@ -28,6 +28,8 @@ type call struct {
 type result struct {
 	value any
 	err   error
+	// offset is the metadata offset that the answer rests on: once it is applied, the asker sees what the answer tells.
+	offset metadata.Offset
 	// forward is the Raft ID of the node that leads, for the caller to forward to; 0 if this is the answer.
 	forward uint64
 }
@@ -230,7 +232,7 @@ func (b *batch) add(c *call) {
 	}
 	o := b.loop.o
 	d, err := decide(state{image: b.next.image, defaults: o.Defaults, limits: o.Limits}, c.command)
-	r := result{err: err}
+	r := result{err: err, offset: b.next.image.Offset()}
 	if err == nil {
 		image := b.next.image
 		var events []metadata.Event
@@ -244,6 +246,7 @@ func (b *batch) add(c *call) {
 		if !c.validateOnly {
 			b.take(d.records)
 			b.next.image = image
+			r.offset = image.Offset()
 			b.next.events = append(b.next.events, events...)
 		}
 	}

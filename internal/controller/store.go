@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"chronik/internal/kafka"
@@ -32,31 +31,37 @@ func (c *Controller) run(ctx context.Context, command any, validateOnly bool) (a
 	if r.forward == 0 {
 		return r.value, r.err
 	}
-	value, err := c.o.Transport.Forward(ctx, r.forward, Forwarded{Command: command, ValidateOnly: validateOnly})
+	answer, err := c.o.Transport.Forward(ctx, r.forward, Command{Command: command, ValidateOnly: validateOnly})
+	if err == nil {
+		err = c.WaitApplied(ctx, answer.Offset) // what the answer tells is to be seen here
+	}
 	if err != nil {
-		var e *kafka.Error
-		if errors.As(err, &e) {
-			return value, err
-		}
 		return nil, kafka.ErrRequestTimedOut.With("the command was forwarded to the controller and its answer was lost (%v); "+
 			"the outcome is not known", err)
 	}
-	return value, nil
+	return answer.Value, answer.Err
 }
 
-// Forwarded is a command on its way between nodes.
-type Forwarded struct {
+// Command is a command on its way to the node that leads.
+type Command struct {
 	Command      any
 	ValidateOnly bool
 }
 
+// Answer is what became of it.
+type Answer struct {
+	Value  any
+	Err    error           // a *kafka.Error
+	Offset metadata.Offset // that the answer rests on
+}
+
 // Execute runs a command that another node forwarded; NOT_CONTROLLER if this node does not lead.
-func (c *Controller) Execute(ctx context.Context, f Forwarded) (any, error) {
+func (c *Controller) Execute(ctx context.Context, f Command) Answer {
 	r, err := c.enqueue(&call{ctx: ctx, command: f.Command, validateOnly: f.ValidateOnly, local: true, done: make(chan result, 1)})
 	if err != nil {
-		return nil, err
+		return Answer{Err: err}
 	}
-	return r.value, r.err
+	return Answer{Value: r.value, Err: r.err, Offset: r.offset}
 }
 
 func (c *Controller) enqueue(call *call) (result, error) {

@@ -285,7 +285,7 @@ func TestASteadyLargeFrameIsNotGivenUp(t *testing.T) {
 			s.sweepOne(c, now, s.frames.Waiting(), false)
 		}
 		now = now.Add(sweepInterval)
-		n := min(len(frame)-at, 256<<10)
+		n := min(len(frame)-at, 512<<10)
 		_, _ = steady.Write(frame[at : at+n])
 		at += n
 		in += int64(n)

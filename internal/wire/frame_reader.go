@@ -159,6 +159,7 @@ func (r *FrameReader) readBody(f *Frame, size int, done <-chan struct{}) error {
 // readRest waits for what the client still owes of a frame.
 func (r *FrameReader) readRest(f *Frame, n, room, size int, done <-chan struct{}) error {
 	defer r.progress.promised.Store(0)
+	r.progress.arrived.Store(int64(n))
 	for n < size {
 		if n == room {
 			var err error
@@ -166,7 +167,6 @@ func (r *FrameReader) readRest(f *Frame, n, room, size int, done <-chan struct{}
 				return err
 			}
 		}
-		r.progress.arrived.Store(int64(n))
 		r.progress.promised.Store(int64(size))
 		got, err := r.receive(f.buffer.B[n:room])
 		if err == io.EOF {
@@ -176,6 +176,7 @@ func (r *FrameReader) readRest(f *Frame, n, room, size int, done <-chan struct{}
 			return err
 		}
 		n += got
+		r.progress.arrived.Store(int64(n))
 	}
 	return nil
 }

@@ -88,11 +88,11 @@ func (h *Handlers) createTopicCommand(img *metadata.Image, cfg *config.Config, r
 	if err := kafka.CheckTopicName(t.Topic); err != nil {
 		return cmd, err
 	}
-	if other := img.Collision(t.Topic); other != "" {
-		return cmd, kafka.ErrInvalidTopic.With("topic %s differs from the existing topic %s only in '.' and '_'", t.Topic, other)
-	}
 	if img.Topic(t.Topic) != nil {
 		return cmd, kafka.ErrTopicAlreadyExists.With("topic %s exists", t.Topic)
+	}
+	if other := img.Collision(t.Topic); other != "" {
+		return cmd, kafka.ErrInvalidTopic.With("topic %s differs from the existing topic %s only in '.' and '_'", t.Topic, other)
 	}
 	cmd.Config = map[string]string{}
 	for _, c := range t.Configs {

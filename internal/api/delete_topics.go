@@ -94,8 +94,13 @@ func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []de
 			ids[d.id]++
 		}
 	}
+	both := map[kafka.TopicID]bool{} // given by name and by ID: not deleted, and answered by name only, as in Kafka
+	for name, n := range names {
+		if topic := img.Topic(name); n == 1 && topic != nil && ids[topic.ID] > 0 {
+			both[topic.ID] = true
+		}
+	}
 	var out []deletion
-	taken := map[kafka.TopicID]bool{}
 	for _, d := range topics {
 		switch {
 		case d.name == nil && d.id.IsZero():
@@ -121,11 +126,12 @@ func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []de
 				d.err = kafka.ErrUnknownTopicOrPartition.With("there is no topic %s", *d.name)
 			case topic == nil:
 				d.err = kafka.ErrUnknownTopicID.With("there is no topic with ID %s", d.id)
-			case taken[topic.ID] || d.name != nil && ids[topic.ID] > 0:
+			case both[topic.ID] && d.name == nil:
+				continue
+			case both[topic.ID]:
 				d.id = topic.ID
 				d.err = kafka.ErrInvalidRequest.With("topic %s is also given by its ID", topic.Name)
 			default:
-				taken[topic.ID] = true
 				d.name, d.id, d.valid = &topic.Name, topic.ID, true
 			}
 		}

@@ -27,7 +27,9 @@ func (h *Handlers) describeTopicPartitions(_ context.Context, r *Request) Reply 
 		names, from, err := partitionPage(v.img, req)
 		if err != nil {
 			for i := range req.Topics {
-				resp.Topics = append(resp.Topics, absentPartitions(req.Topics[i].Topic, kafka.CodeOf(err)))
+				t := absentPartitions(req.Topics[i].Topic, kafka.CodeOf(err))
+				t.IsInternal, t.AuthorizedOperations = false, notAsked
+				resp.Topics = append(resp.Topics, t)
 			}
 			return Response{Message: resp}
 		}

@@ -195,6 +195,9 @@ func TestDeleteTopicsByID(t *testing.T) {
 	byBoth.Topics = append(byBoth.Topics, name, id)
 	resp = call[*kmsg.DeleteTopicsResponse](c, 6, byBoth)
 	c.wantCode("d by name", resp.Topics[0].ErrorCode, kafka.ErrInvalidRequest)
+	if len(resp.Topics) != 1 || c.Store.Image().Topic("d") == nil {
+		t.Errorf("%+v", resp.Topics)
+	}
 }
 
 func TestDeleteTopicsDisabled(t *testing.T) {

@@ -92,6 +92,7 @@ func commands() []*cobra.Command {
 		newConsume(),
 		newGroup(),
 		newBench(),
+		newLog(),
 		newVersion(),
 		newCompletion(),
 		newConfigurationHelp(),

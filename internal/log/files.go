@@ -1,7 +1,6 @@
 package log
 
 import (
-	"container/list"
 	"fmt"
 	"sync"
 
@@ -16,15 +15,18 @@ type Files struct {
 
 	mu struct {
 		sync.Mutex
-		open   int
-		idle   list.List // *handle, least recently used first: open and not in use
+		open int
+		// Open and not in use: a ring through idle, least recently used first. It allocates nothing.
+		idle   handle
 		closed bool
 	}
 }
 
 // NewFiles keeps at most limit files open, as far as their users let go of them.
 func NewFiles(fs vfs.FS, limit int) *Files {
-	return &Files{fs: fs, limit: max(limit, 8)}
+	f := &Files{fs: fs, limit: max(limit, 8)}
+	f.mu.idle.next, f.mu.idle.prev = &f.mu.idle, &f.mu.idle
+	return f
 }
 
 // Close closes the files that nobody uses, and every other when its last user lets go.
@@ -46,7 +48,8 @@ type handle struct {
 	file    vfs.File      // nil: not open
 	opening chan struct{} // closed when whoever opens it has finished; nil if nobody does
 	refs    int
-	idle    *list.Element
+	next    *handle // in the ring of idle files; nil outside of it
+	prev    *handle
 	dirty   bool // written to since the last sync began
 	removed bool // unlinked: closed with the last reference, never opened again
 
@@ -118,10 +121,7 @@ func (h *handle) open(do func() (vfs.File, error)) (vfs.File, error) {
 	}
 	if h.file != nil {
 		h.refs++
-		if h.idle != nil {
-			f.mu.idle.Remove(h.idle)
-			h.idle = nil
-		}
+		h.unlinkLocked()
 		file := h.file
 		f.mu.Unlock()
 		return file, nil
@@ -183,7 +183,7 @@ func (h *handle) letGo(dirty bool) {
 			h.file = nil
 			f.mu.open--
 		} else {
-			h.idle = f.mu.idle.PushBack(h)
+			h.linkLocked()
 			victims = f.evictLocked(f.limit)
 		}
 	}
@@ -217,28 +217,43 @@ func (h *handle) forget() {
 }
 
 func (h *handle) dropLocked() []vfs.File {
-	if h.idle == nil {
+	if h.next == nil {
 		return nil
 	}
-	h.files.mu.idle.Remove(h.idle)
+	h.unlinkLocked()
 	file := h.file
-	h.idle, h.file = nil, nil
+	h.file = nil
 	h.files.mu.open--
 	return []vfs.File{file}
+}
+
+// linkLocked puts the file at the end of the ring of idle ones.
+func (h *handle) linkLocked() {
+	root := &h.files.mu.idle
+	h.prev, h.next = root.prev, root
+	h.prev.next, root.prev = h, h
+}
+
+func (h *handle) unlinkLocked() {
+	if h.next != nil {
+		h.prev.next, h.next.prev = h.next, h.prev
+		h.next, h.prev = nil, nil
+	}
 }
 
 // evictLocked takes idle files out until at most limit are open, clean ones first.
 func (f *Files) evictLocked(limit int) []vfs.File {
 	var victims []vfs.File
-	for f.mu.open > limit && f.mu.idle.Len() > 0 {
-		chosen := f.mu.idle.Front()
-		for e, n := chosen, 0; e != nil && n < 32; e, n = e.Next(), n+1 {
-			if !e.Value.(*handle).dirty {
-				chosen = e
+	root := &f.mu.idle
+	for f.mu.open > limit && root.next != root {
+		chosen := root.next
+		for h, n := chosen, 0; h != root && n < 32; h, n = h.next, n+1 {
+			if !h.dirty {
+				chosen = h
 				break
 			}
 		}
-		victims = append(victims, chosen.Value.(*handle).dropLocked()...)
+		victims = append(victims, chosen.dropLocked()...)
 	}
 	return victims
 }

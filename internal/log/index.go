@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math/bits"
 
 	"chronik/internal/kafka"
 	"chronik/internal/vfs"
@@ -45,11 +46,10 @@ func (e *entry) append(dst []byte, base kafka.Offset, ordinal int) []byte {
 	return binary.BigEndian.AppendUint32(dst, entryCheck(dst[at:], base, ordinal))
 }
 
+// entryCheck is the CRC32C of an entry's fields, begun from a value that names segment and place.
 func entryCheck(b []byte, base kafka.Offset, ordinal int) uint32 {
-	var seed [12]byte
-	binary.BigEndian.PutUint64(seed[:], uint64(base))
-	binary.BigEndian.PutUint32(seed[8:], uint32(ordinal))
-	return crc32.Update(crc32.Update(0, castagnoli, seed[:]), castagnoli, b[:indexEntrySize-4])
+	seed := uint32(base) ^ uint32(base>>32) ^ bits.RotateLeft32(uint32(ordinal), 16)
+	return crc32.Update(seed, castagnoli, b[:indexEntrySize-4])
 }
 
 // parseEntry decodes an entry; ok is false if it is not what was written there.
@@ -175,21 +175,73 @@ func (l *Log) flushIndex(s *segment, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// readEntry reads one entry of an index file.
-func (l *Log) readEntry(s *segment, file reads, ordinal int) (entry, error) {
-	var b [indexEntrySize]byte
-	at := indexHeaderSize + int64(ordinal)*indexEntrySize
-	if _, err := file.ReadAt(b[:], at); err != nil {
-		return entry{}, &Corruption{File: s.indexFile.path, Position: at, Offset: s.base, Reason: fmt.Sprintf("entry %d cannot be read: %v", ordinal, err)}
+// readEntries reads n entries of an index file into buf, and checks nothing yet.
+func readEntries(s *segment, file vfs.File, first, n int, buf []byte) ([]byte, error) {
+	at := indexHeaderSize + int64(first)*indexEntrySize
+	buf = buf[:n*indexEntrySize]
+	if err := readFull(file, s.indexFile.path, buf, at); err != nil {
+		return nil, err
 	}
-	e, ok := parseEntry(b[:], s.base, ordinal)
+	return buf, nil
+}
+
+// entryIn decodes the entry at the start of b.
+func entryIn(s *segment, b []byte, ordinal int) (entry, error) {
+	e, ok := parseEntry(b, s.base, ordinal)
 	if !ok {
+		at := indexHeaderSize + int64(ordinal)*indexEntrySize
 		return entry{}, &Corruption{File: s.indexFile.path, Position: at, Offset: s.base, Reason: fmt.Sprintf("the checksum of entry %d does not fit", ordinal)}
 	}
 	return e, nil
 }
 
-// reads is what readEntry needs of a file.
-type reads interface {
-	ReadAt(p []byte, off int64) (int, error)
+// readEntry reads one entry.
+func readEntry(s *segment, file vfs.File, ordinal int, buf []byte) (entry, error) {
+	b, err := readEntries(s, file, ordinal, 1, buf)
+	if err != nil {
+		return entry{}, err
+	}
+	return entryIn(s, b, ordinal)
+}
+
+// searchEntries returns the last of n entries in the file for which before holds, where it holds for a prefix, and its
+// ordinal; -1 if there is none. The last steps are done on one block.
+func searchEntries(s *segment, file vfs.File, n int, before func(*entry) bool) (found entry, at int, err error) {
+	back := scanBuffers.Get().(*[]byte)
+	defer scanBuffers.Put(back)
+	const block = scanChunk / indexEntrySize
+	low, high := -1, n
+	for high-low-1 > block {
+		mid := (low + high) / 2
+		e, err := readEntry(s, file, mid, *back)
+		if err != nil {
+			return entry{}, -1, err
+		}
+		if before(&e) {
+			low, found = mid, e
+		} else {
+			high = mid
+		}
+	}
+	if high-low < 2 {
+		return found, low, nil
+	}
+	first := low + 1
+	b, err := readEntries(s, file, first, high-first, *back)
+	if err != nil {
+		return entry{}, -1, err
+	}
+	for high-low > 1 {
+		mid := (low + high) / 2
+		e, err := entryIn(s, b[(mid-first)*indexEntrySize:], mid)
+		if err != nil {
+			return entry{}, -1, err
+		}
+		if before(&e) {
+			low, found = mid, e
+		} else {
+			high = mid
+		}
+	}
+	return found, low, nil
 }

@@ -139,25 +139,11 @@ func (l *Log) searchIndexOnce(s *segment, before func(*entry) bool) (entry, erro
 		return entry{}, err
 	}
 	defer s.indexFile.release()
-	var found entry
-	var failed error
-	lastBefore(written, func(i int) bool {
-		e, err := l.readEntry(s, file, i)
-		if err != nil {
-			failed = err
-			return false
-		}
-		if !before(&e) {
-			return false
-		}
-		found = e
-		return true
-	})
-	return found, failed
+	found, _, err := searchEntries(s, file, written, before)
+	return found, err
 }
 
-// lastBefore returns the largest i below n for which before holds, where it holds for a prefix; -1 if there is none. The
-// last call of before that returned true was with that i.
+// lastBefore returns the largest i below n for which before holds, where it holds for a prefix; -1 if there is none.
 func lastBefore(n int, before func(int) bool) int {
 	low, high := -1, n
 	for high-low > 1 {

@@ -215,8 +215,10 @@ func (l *Log) readIndexEnd(s *segment, size int64) (written int, last entry, err
 		return 0, entry{}, &Corruption{File: s.indexFile.path, Offset: s.base, Reason: err.Error()}
 	}
 	// What stands behind the synced part may be anything; below it the entries are whole.
+	back := scanBuffers.Get().(*[]byte)
+	defer scanBuffers.Put(back)
 	n := lastBefore(int((bytes-indexHeaderSize)/indexEntrySize), func(i int) bool {
-		e, err := l.readEntry(s, file, i)
+		e, err := readEntry(s, file, i, *back)
 		if err != nil || e.end() > size {
 			return false
 		}

@@ -13,7 +13,10 @@ import (
 // scanChunk is how much of a segment is read at once to look at batch headers, in bytes.
 const scanChunk = 16 << 10
 
-var scanBuffers = sync.Pool{New: func() any { b := make([]byte, scanChunk); return &b }}
+var (
+	scanBuffers = sync.Pool{New: func() any { b := make([]byte, scanChunk); return &b }}
+	scanners    = sync.Pool{New: func() any { return &scanner{back: make([]byte, scanChunk)} }}
+)
 
 // scanner goes over the batch headers in a stretch of a segment that begins at a batch.
 type scanner struct {
@@ -24,19 +27,24 @@ type scanner struct {
 	chunk    int   // bytes read at once
 	expect   kafka.Offset
 
-	buf  []byte
-	back *[]byte
-	at   int64 // position of buf's first byte
+	buf  []byte // the last bytes read, in back
+	at   int64  // position of buf's first byte
+	back []byte
 }
 
 // newScanner reads file, which the caller holds open, from position, where the batch at offset expect or behind it begins,
 // to end.
 func newScanner(path string, file vfs.File, position, end int64, expect kafka.Offset) *scanner {
-	back := scanBuffers.Get().(*[]byte)
-	return &scanner{path: path, file: file, position: position, end: end, expect: expect, back: back, buf: (*back)[:0], chunk: scanChunk}
+	s := scanners.Get().(*scanner)
+	*s = scanner{path: path, file: file, position: position, end: end, expect: expect, back: s.back, chunk: scanChunk}
+	return s
 }
 
-func (s *scanner) close() { scanBuffers.Put(s.back) }
+// close gives the scanner back.
+func (s *scanner) close() {
+	s.file = nil
+	scanners.Put(s)
+}
 
 func (s *scanner) corrupt(format string, args ...any) error {
 	return &Corruption{File: s.path, Position: s.position, Offset: s.expect, Reason: fmt.Sprintf(format, args...)}
@@ -82,7 +90,7 @@ func (s *scanner) fill() error {
 		return nil
 	}
 	n := min(int64(s.chunk), s.end-s.position)
-	s.buf = (*s.back)[:n]
+	s.buf = s.back[:n]
 	s.at = s.position
 	return readFull(s.file, s.path, s.buf, s.at)
 }

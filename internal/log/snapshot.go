@@ -182,6 +182,10 @@ func (l *Log) loadProducers(opening bool) error {
 	state := producers{end: from}
 	loaded := false
 	for _, o := range slices.Backward(snapshots) {
+		if opening && l.o.Checkpoint != nil && o > end {
+			l.dropSnapshot(o) // replay may come to another history
+			continue
+		}
 		if o > end || loaded && !opening {
 			continue
 		}
@@ -195,10 +199,7 @@ func (l *Log) loadProducers(opening bool) error {
 		case err != nil:
 			l.o.Logger.Warn("a producer snapshot is broken; using an older one, or the segments", "partition", l.o.Name, "file", name, "error", err)
 		case opening && l.o.Checkpoint != nil && at != generation:
-			l.mu.Lock()
-			l.mu.snapshots = slices.DeleteFunc(l.mu.snapshots, func(have kafka.Offset) bool { return have == o })
-			l.mu.stale = append(l.mu.stale, o)
-			l.mu.Unlock()
+			l.dropSnapshot(o)
 		case !loaded:
 			state, from, loaded = s, max(from, o), true
 		}
@@ -220,4 +221,12 @@ func (l *Log) loadProducers(opening bool) error {
 		}
 	}
 	return nil
+}
+
+// dropSnapshot leaves a snapshot file to FinishRecovery to remove.
+func (l *Log) dropSnapshot(offset kafka.Offset) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.snapshots = slices.DeleteFunc(l.mu.snapshots, func(o kafka.Offset) bool { return o == offset })
+	l.mu.stale = append(l.mu.stale, offset)
 }

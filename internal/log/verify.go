@@ -163,6 +163,6 @@ func (l *Log) entryAt(s *segment, i int) (entry, bool, error) {
 		return entry{}, false, err
 	}
 	defer s.indexFile.release()
-	e, err := l.readEntry(s, file, i)
+	e, err := readEntry(s, file, i, make([]byte, indexEntrySize))
 	return e, true, err
 }

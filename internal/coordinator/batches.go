@@ -8,7 +8,7 @@ import (
 )
 
 // recordBytes is about what a record takes in a batch.
-func recordBytes(r Record) int { return len(r.Key) + len(r.Value) + 24 }
+func recordBytes(r Record) int { return r.Size() + 24 }
 
 // encodeBatches appends the records of operations to dst as few batches: one, unless it would be larger than batchBytes,
 // and only an operation that is larger than that by itself is split.

@@ -90,7 +90,7 @@ func TestOperationsShareABatch(t *testing.T) {
 
 func TestBatchesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(newFakeLog(true), func(o *Options[*counters]) { o.BatchBytes = 1000 })
+		r := newRig(newFakeLog(true), func(o *Options[*counters]) { o.BatchBytes = func() int { return 1000 } })
 		defer r.Close()
 		r.Elect(0, 1)
 		synctest.Wait()
@@ -326,7 +326,7 @@ func TestAnsweredIsCommitted(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			log := newFakeLog(false)
-			r := newRig(log, func(o *Options[*counters]) { o.BatchBytes = 300 })
+			r := newRig(log, func(o *Options[*counters]) { o.BatchBytes, o.LoadsMax = func() int { return 300 }, 1 })
 			epoch := kafka.LeaderEpoch(1)
 			r.Elect(0, epoch)
 			answered := 0

@@ -23,6 +23,9 @@ type Record struct {
 	Value []byte
 }
 
+// Size is that of key and value, in bytes.
+func (r Record) Size() int { return len(r.Key) + len(r.Value) }
+
 // Replayed is a record as the log has it.
 type Replayed struct {
 	Record

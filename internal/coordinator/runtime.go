@@ -25,12 +25,18 @@ type Options[M Machine] struct {
 	// QueueMax bounds the operations of one shard that are not answered yet; above it they are refused with
 	// COORDINATOR_LOAD_IN_PROGRESS, which every client takes for "try again". Default 16,384.
 	QueueMax int
-	// BatchBytes bounds the records of one batch, where a single record is not larger. Default 512 KiB.
-	BatchBytes int
+	// BatchBytes returns the bound of one batch: what the topic's max.message.bytes allows, and no more than is good.
+	// A single record that is larger is appended all the same, and fails. Default 512 KiB.
+	BatchBytes func() int
+	// LoadsMax bounds the shards that replay their logs at the same time. Default 8.
+	LoadsMax int
 	// CommitTimeout returns how long an answer waits for the commit before it becomes an error
 	// (offsets.commit.timeout.ms). Default 5 s.
 	CommitTimeout func() time.Duration
 }
+
+// BatchBytesMax is as large as a batch need be: larger ones save nothing.
+const BatchBytesMax = 512 << 10
 
 // Runtime runs the shards of one internal topic that this node leads.
 type Runtime[M Machine] struct {
@@ -38,6 +44,7 @@ type Runtime[M Machine] struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	loads  chan struct{} // held over a replay
 
 	mu struct {
 		sync.RWMutex
@@ -52,13 +59,16 @@ func New[M Machine](opts Options[M]) *Runtime[M] {
 	if opts.QueueMax == 0 {
 		opts.QueueMax = 16384
 	}
-	if opts.BatchBytes == 0 {
-		opts.BatchBytes = 512 << 10
+	if opts.BatchBytes == nil {
+		opts.BatchBytes = func() int { return BatchBytesMax }
+	}
+	if opts.LoadsMax == 0 {
+		opts.LoadsMax = 8
 	}
 	if opts.CommitTimeout == nil {
 		opts.CommitTimeout = func() time.Duration { return 5 * time.Second }
 	}
-	r := &Runtime[M]{opts: opts}
+	r := &Runtime[M]{opts: opts, loads: make(chan struct{}, opts.LoadsMax)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.mu.shards = make(map[int32]*shard[M])
 	r.mu.elected = make(chan struct{})

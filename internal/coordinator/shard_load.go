@@ -51,6 +51,15 @@ func (s *shard[M]) load() (m M, err error) {
 }
 
 func (s *shard[M]) replay(m M, from, end kafka.Offset) error {
+	if from == end {
+		return nil
+	}
+	select {
+	case s.rt.loads <- struct{}{}:
+		defer func() { <-s.rt.loads }()
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
 	var buf []byte
 	var codecs record.Codecs
 	for from < end {

@@ -32,7 +32,7 @@ func (s *shard[M]) serve(m M) error {
 }
 
 // full says that no more operations may join the open batch.
-func (s *shard[M]) full() bool { return s.open.bytes >= s.rt.opts.BatchBytes }
+func (s *shard[M]) full() bool { return s.open.bytes >= s.rt.opts.BatchBytes() }
 
 // runQueue runs what is queued, until the open batch is full.
 func (s *shard[M]) runQueue(m M) {
@@ -113,14 +113,14 @@ func (s *shard[M]) flush() error {
 	s.flight = append(s.flight, b) // before the append: if it fails, these answers fail with the others
 	now := s.rt.opts.Clock.Now()
 	var err error
-	if s.buf, err = encodeBatches(s.buf[:0], s.builder, b.records, now.UnixMilli(), s.rt.opts.BatchBytes); err != nil {
+	if s.buf, err = encodeBatches(s.buf[:0], s.builder, b.records, now.UnixMilli(), s.rt.opts.BatchBytes()); err != nil {
 		return err
 	}
 	end, err := s.log.Append(s.buf)
 	if err != nil {
 		return err
 	}
-	if cap(s.buf) > 4*s.rt.opts.BatchBytes {
+	if cap(s.buf) > 4*BatchBytesMax {
 		s.buf, s.builder = nil, record.NewBuilder()
 	}
 	last := &s.flight[len(s.flight)-1]

@@ -231,7 +231,12 @@ func (m *Machine) replaceStatic(tx *coordinator.Tx, g *classic, r *JoinRequest, 
 			m.rebalanceOrComplete(tx, g, "static member "+id+" changes the protocol; client reason: "+r.reason())
 			return
 		}
-		tx.Append(groupRecord(g))
+		rec := groupRecord(g)
+		if rec.Size() > m.limits().RecordMaxBytes {
+			m.rebalanceOrComplete(tx, g, "static member "+id+" was replaced and the group cannot be stored with it")
+			return
+		}
+		tx.Append(rec)
 		resp := g.joined(mb, false)
 		if r.Version >= 9 { // KIP-814: the leader learns of the members and makes no assignment
 			resp = g.joined(mb, g.leader == id)

@@ -86,7 +86,7 @@ func (m *Machine) Commit(tx *coordinator.Tx, r *Commit) ([][]int16, error) {
 	if r.RetentionMillis != -1 {
 		expire = tx.Millis() + r.RetentionMillis
 	}
-	limit := m.limits().OffsetMetadataMax
+	limits := m.limits()
 	codes := make([][]int16, len(r.Topics))
 	for i := range r.Topics {
 		t := &r.Topics[i]
@@ -103,12 +103,16 @@ func (m *Machine) Commit(tx *coordinator.Tx, r *Commit) ([][]int16, error) {
 			if p.Metadata != nil {
 				c.metadata = *p.Metadata
 			}
-			if javaLen(c.metadata) > limit {
+			rec := offsetRecord(r.Group, t.Name, p.Partition, c)
+			switch {
+			case javaLen(c.metadata) > limits.OffsetMetadataMax:
 				codes[i][j] = kafka.ErrOffsetMetadataTooLarge.Code
-				continue
+			case rec.Size() > limits.RecordMaxBytes:
+				codes[i][j] = kafka.ErrInvalidCommitOffsetSize.Code
+			default:
+				m.putOffset(r.Group, t.Name, p.Partition, c)
+				tx.Append(rec)
 			}
-			m.putOffset(r.Group, t.Name, p.Partition, c)
-			tx.Append(offsetRecord(r.Group, t.Name, p.Partition, c))
 		}
 	}
 	return codes, nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -37,6 +38,7 @@ type Service struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	now    atomic.Pointer[bounds]
 }
 
 // NewService makes a service; Start begins its work.
@@ -49,6 +51,7 @@ func NewService(o Options) *Service {
 			return New(s.limits, rand.Text, o.Logger.With("partition", partition))
 		},
 		Open: s.open, Clock: o.Clock, Logger: o.Logger,
+		BatchBytes:    func() int { return s.bounds().batch },
 		CommitTimeout: func() time.Duration { return o.Config.Load().OffsetsCommitTimeout },
 	})
 	return s
@@ -57,12 +60,36 @@ func NewService(o Options) *Service {
 // recordOverhead is what a batch needs beside the one record in it.
 const recordOverhead = 256
 
+// bounds are what the configuration of __consumer_offsets allows; resolved once for each version of it.
+type bounds struct {
+	config *config.Config
+	topic  *metadata.Topic
+	record int // bytes of the largest record
+	batch  int // bytes of the largest batch
+}
+
+func (s *Service) bounds() *bounds {
+	c, topic := s.o.Config.Load(), s.o.Store.Image().Topic(kafka.OffsetsTopic)
+	if b := s.now.Load(); b != nil && b.config == c && b.topic == topic {
+		return b
+	}
+	largest := int(c.Topic.MaxMessageBytes)
+	if topic != nil {
+		if resolved, err := c.ResolveTopic(topic.Config); err == nil {
+			largest = int(resolved.MaxMessageBytes)
+		}
+	}
+	b := &bounds{config: c, topic: topic, record: largest - recordOverhead, batch: min(largest, coordinator.BatchBytesMax)}
+	s.now.Store(b)
+	return b
+}
+
 func (s *Service) limits() Limits {
 	c := s.o.Config.Load()
 	return Limits{
 		MinSessionTimeout: c.GroupMinSessionTimeout, MaxSessionTimeout: c.GroupMaxSessionTimeout,
 		InitialRebalanceDelay: c.GroupInitialRebalanceWait, MaxSize: c.GroupMaxSize,
-		OffsetMetadataMax: c.OffsetMetadataMaxBytes, RecordMaxBytes: int(c.Topic.MaxMessageBytes) - recordOverhead,
+		OffsetMetadataMax: c.OffsetMetadataMaxBytes, RecordMaxBytes: s.bounds().record,
 	}
 }
 
@@ -309,9 +336,12 @@ func (s *Service) Coordinator(ctx context.Context, group string) (kafka.BrokerID
 	return leader, nil
 }
 
+// recordMin is the max.message.bytes that groups have at least: Kafka's default.
+const recordMin = 1<<20 + 12
+
 // OffsetsTopic is the command that makes __consumer_offsets as Kafka does.
 func OffsetsTopic(c *config.Config, reason string) metadata.CreateTopic {
-	return metadata.CreateTopic{
+	cmd := metadata.CreateTopic{
 		Name: kafka.OffsetsTopic, ID: kafka.NewTopicID(), Internal: true,
 		Partitions: c.OffsetsTopicPartitions, ReplicationFactor: c.OffsetsTopicReplicationFactor,
 		Config: map[string]string{
@@ -321,6 +351,10 @@ func OffsetsTopic(c *config.Config, reason string) metadata.CreateTopic {
 		},
 		Reason: reason,
 	}
+	if c.Topic.MaxMessageBytes < recordMin { // a limit that is meant for producers must not break groups
+		cmd.Config["max.message.bytes"] = fmt.Sprint(recordMin)
+	}
+	return cmd
 }
 
 func (s *Service) createTopic(ctx context.Context) error {

@@ -254,3 +254,28 @@ func BenchmarkCommit(b *testing.B) {
 		}
 	})
 }
+
+// A small message.max.bytes is for producers: groups keep working, and their batches stay below their topic's limit.
+func TestServiceBounds(t *testing.T) {
+	r := newServiceRig(t)
+	c := *r.o.Config.Load()
+	c.Topic.MaxMessageBytes = 100
+	r.o.Config.Advance(1, &c)
+	if _, err := r.Coordinator(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	if b := r.bounds(); b.record != recordMin-recordOverhead || b.batch != coordinator.BatchBytesMax {
+		t.Errorf("bounds %+v", b)
+	}
+	small := "2000"
+	err := r.store.SetConfig(t.Context(), metadata.SetConfig{
+		Resource: metadata.Resource{Type: metadata.TopicResource, Name: kafka.OffsetsTopic},
+		Values:   map[string]*string{"max.message.bytes": &small},
+	}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := r.bounds(); b.record != 2000-recordOverhead || b.batch != 2000 {
+		t.Errorf("bounds %+v", b)
+	}
+}

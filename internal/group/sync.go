@@ -87,9 +87,9 @@ func (m *Machine) assign(tx *coordinator.Tx, g *classic, r *SyncRequest) {
 		mb.assignment = r.assignments[mb.id] // nobody else's: members without one get none
 	}
 	rec := groupRecord(g)
-	if limit := m.limits().RecordMaxBytes; len(rec.Key)+len(rec.Value) > limit {
+	if limit := m.limits().RecordMaxBytes; rec.Size() > limit {
 		m.logger.Error("group's metadata is larger than a record may be: the members' assignments are refused",
-			"group", g.id, "bytes", len(rec.Key)+len(rec.Value), "limit", limit, "members", len(g.members))
+			"group", g.id, "bytes", rec.Size(), "limit", limit, "members", len(g.members))
 		m.resetAssignments(tx, g, kafka.ErrUnknownServerError)
 		m.prepareRebalance(tx, g, "the assignment could not be stored")
 		return

@@ -58,6 +58,7 @@ type writer struct {
 	crcs     []uint32
 	staged   []staged
 	indexBuf []byte
+	window   referenceWindow // replay's
 }
 
 const defaultProducerExpiry = 24 * time.Hour

@@ -530,6 +530,28 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	}
 }
 
+// lose appends what never gets into the WAL, perhaps syncs it all the same, and crashes.
+func (m *machine) lose(rt *rapid.T) {
+	b := record.NewBuilder()
+	b.ProducerID, b.ProducerEpoch, b.BaseSequence = m.producer+kafka.ProducerID(rapid.IntRange(1, 3).Draw(rt, "producer")), 9, 0
+	b.Transactional = true
+	for range rapid.IntRange(1, 3).Draw(rt, "records") {
+		b.Add(m.stamp+1000, nil, []byte("lost"))
+	}
+	if rapid.Bool().Draw(rt, "new epoch") {
+		m.check(m.l.StartEpoch(m.epoch()+7, m.end))
+	}
+	if _, err := m.l.Append(b.Build(), max(m.l.Epoch().Epoch, 0), record.FromClient); err != nil && !errors.Is(err, kafka.ErrInvalidTxnState) {
+		rt.Fatal(err)
+	}
+	for _, do := range []func() error{m.l.Roll, func() error { _, err := m.l.Sync(); return err }, m.l.Snapshot} {
+		if rapid.Bool().Draw(rt, "then") {
+			m.check(do())
+		}
+	}
+	m.crash(rapid.Bool().Draw(rt, "power"))
+}
+
 // TestModel runs random histories, with crashes between and in the middle of operations.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -540,6 +562,7 @@ func TestModel(t *testing.T) {
 		actions["kill"] = func(*rapid.T) { m.crash(false) }
 		actions["power"] = func(*rapid.T) { m.crash(true) }
 		actions["kill, then power"] = func(*rapid.T) { m.fs = m.fs.Kill(); m.crash(true) }
+		actions["lose"] = m.lose
 		actions["die in"] = func(rt *rapid.T) {
 			do := actions[rapid.SampledFrom(names).Draw(rt, "action")]
 			m.fs.KillAfter(int64(rapid.IntRange(1, 12).Draw(rt, "operations")), m.rng())

@@ -289,14 +289,14 @@ func (l *Log) openEpochs() error {
 		l.mu.epochs = found
 	}
 	dirty := rebuild || generation != l.mu.generation
-	if c := l.o.Checkpoint; c != nil && generation < c.Generation { // written before the last truncation, or reset
-		l.mu.epochs.truncateEnd(c.EndOffset)
-		if c.EndOffset == c.LogStart {
-			l.mu.epochs = nil
-		}
+	// What begins at the end or behind it is the checkpoint owner's to tell again: the file may be newer, or older than the
+	// last truncation.
+	end := l.mu.end
+	if l.o.Checkpoint == nil {
+		end++
 	}
-	dirty = l.mu.epochs.truncateEnd(l.mu.end+1) || dirty
 	dirty = l.mu.epochs.truncateStart(l.mu.logStart) || dirty
+	dirty = l.mu.epochs.truncateEnd(end) || dirty
 	l.mu.epochsDirty = l.mu.epochsDirty || dirty
 	return nil
 }

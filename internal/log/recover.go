@@ -65,24 +65,6 @@ func (l *Log) ReplayReference(base kafka.Offset, position, length int64, crc uin
 // maxReference bounds the bytes of one reference.
 const maxReference = 1 << 30
 
-// readReference reads up to length bytes, fewer where the file ends.
-func (l *Log) readReference(name string, position, length int64) ([]byte, error) {
-	file, err := l.o.FS.Open(name)
-	if vfsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	size, err := file.Size()
-	if err != nil || size <= position {
-		return nil, err
-	}
-	buf := make([]byte, min(length, size-position))
-	return buf, readFull(file, name, buf, position)
-}
-
 // reaches tells whether an append at that place comes next; ErrNotAtEnd if not.
 func (l *Log) reaches(base kafka.Offset, position int64) error {
 	l.mu.Lock()
@@ -137,6 +119,11 @@ func (l *Log) FinishRecovery() error {
 		if err := l.removeSnapshots(gone); err != nil {
 			return err
 		}
+		if len(gone) > 0 { // another history may come to their offsets: they must not come back
+			if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+				return err
+			}
+		}
 		if err := l.removeStrays(keep); err != nil {
 			return err
 		}
@@ -148,6 +135,7 @@ func (l *Log) FinishRecovery() error {
 	}
 	l.mu.Lock()
 	l.mu.recovering = false
+	l.w.window = referenceWindow{}
 	if active != nil && l.o.Unclean {
 		active.changes++ // names that the last process made may not have been synced
 	}

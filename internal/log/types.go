@@ -34,7 +34,8 @@ type Options struct {
 
 	// Checkpoint is the state that is known to be synced. The log opens exactly there: bytes behind it stay in the files
 	// until replay accepts them or FinishRecovery cuts them. nil discovers the end from the files themselves, trusting
-	// every sound batch: for tools, and for a partition that was never checkpointed and is not replayed.
+	// every sound batch: for tools, and for a partition that was never checkpointed and is not replayed. A leader epoch that
+	// begins at EndOffset or behind is not believed either: whoever keeps the checkpoint keeps it, or its operation.
 	Checkpoint *Checkpoint
 	// Unclean says that the last process did not end properly: files behind the checkpoint are synced and dropped from
 	// the page cache before a byte of them is believed.

@@ -1,7 +1,9 @@
 package controller
 
 import (
+	"context"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -16,13 +18,24 @@ const (
 
 // barrier is the loop's part for Store.Barrier: rounds of Raft's ReadIndex, each shared by all that came before it began.
 type barrier struct {
-	waiting []chan error // for the next round
-	active  []chan error // of the round under way
+	waiting []waiter // for the next round
+	active  []waiter // of the round under way
 	round   uint64       // its number, also its context in Raft
 	index   uint64       // what it asks to be applied; 0 while Raft has not said
 	began   time.Time
 	leader  uint64      // known when it began
 	timer   clock.Timer // set while the next round waits for its time
+}
+
+// waiter is one call of Barrier.
+type waiter struct {
+	ctx  context.Context
+	done chan error // holds one
+}
+
+// prune forgets who has given up.
+func (b *barrier) prune() {
+	b.waiting = slices.DeleteFunc(b.waiting, func(w waiter) bool { return w.ctx.Err() != nil })
 }
 
 // readable is Raft's answer to a round.
@@ -38,8 +51,8 @@ func (b *barrier) stop(err error) {
 		b.timer.Stop()
 		b.timer = nil
 	}
-	for _, done := range append(b.active, b.waiting...) {
-		done <- err
+	for _, w := range append(b.active, b.waiting...) {
+		w.done <- err
 	}
 	b.active, b.waiting = nil, nil
 }
@@ -57,8 +70,8 @@ func (l *loop) serveBarriers() {
 	if len(b.active) > 0 {
 		switch {
 		case b.index > 0 && uint64(l.image.Offset()) >= b.index:
-			for _, done := range b.active {
-				done <- nil
+			for _, w := range b.active {
+				w.done <- nil
 			}
 			b.active = nil
 		case now.Sub(b.began) >= barrierRetry || b.leader != l.known: // messages are lost, and with a leader his rounds

@@ -93,7 +93,7 @@ func (c *testCluster) id(i int) uint64 { return RaftID(c.dirs[i]) }
 func (c *testCluster) start(i int) {
 	c.t.Helper()
 	node, err := Open(Options{FS: c.fs[i], Dir: "/data/metadata", NodeID: kafka.BrokerID(i + 1), Directory: c.dirs[i], ClusterID: "three",
-		voters: c.dirs, tick: 10 * time.Millisecond, SnapshotBytes: 8 << 10, walFileSize: 64 << 10, Transport: link{c.network, c.id(i)},
+		voters: c.dirs, tick: 10 * time.Millisecond, SnapshotBytes: 8 << 10, WALFileBytes: 64 << 10, Transport: link{c.network, c.id(i)},
 		Logger: slog.New(slog.DiscardHandler), EventsRetained: 16,
 		Fatal: func(err error) { c.t.Errorf("node %d: %v", i+1, err) }})
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -220,7 +222,7 @@ func TestOpenRefusesAnotherCluster(t *testing.T) {
 // TestCompaction: snapshots replace the log, files are used again, and the image read back is the same.
 func TestCompaction(t *testing.T) {
 	fs := vfs.NewMem(0)
-	o := Options{FS: fs, SnapshotBytes: 64 << 10, walFileSize: 128 << 10}
+	o := Options{FS: fs, SnapshotBytes: 64 << 10, WALFileBytes: 128 << 10}
 	c := mustOpen(t, o)
 	register(t, c, 1)
 	topic := create(t, c, "orders", 50)
@@ -262,10 +264,18 @@ func TestCompaction(t *testing.T) {
 	mustClose(t, c)
 }
 
-// TestCrashes opens, changes and crashes again and again, dying in the middle of random file system calls, by kill or power
+// seeds is how many histories to run: CHRONIK_SEEDS, or the number given.
+func seeds(otherwise uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("CHRONIK_SEEDS"), 10, 64); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+// TestCrashHistory opens, changes and crashes again and again, dying in the middle of random file system calls, by kill or power
 // loss: every change that was answered is there, and nothing is there twice.
-func TestCrashes(t *testing.T) {
-	for seed := range uint64(100) {
+func TestCrashHistory(t *testing.T) {
+	for seed := range seeds(100) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		fs := vfs.NewMem(0)
 		if err := errors.Join(fs.MkdirAll("/data"), fs.SyncDir("/")); err != nil { // the store's part
@@ -279,7 +289,7 @@ func TestCrashes(t *testing.T) {
 		for life := byte(1); life <= 6; life++ {
 			fs.KillAfter(1+rng.Int64N(120), rand.New(rand.NewPCG(rng.Uint64(), 6)))
 			var fatal atomic.Bool
-			c, err := Open(Options{FS: fs, Dir: "/data/metadata", NodeID: 1, Directory: directory, SnapshotBytes: 4 << 10, walFileSize: 16 << 10,
+			c, err := Open(Options{FS: fs, Dir: "/data/metadata", NodeID: 1, Directory: directory, SnapshotBytes: 4 << 10, WALFileBytes: 16 << 10,
 				Fatal: func(error) { fatal.Store(true) }})
 			if err == nil {
 				if cluster == "" {

@@ -29,7 +29,7 @@ func openJournal(o *Options, durable func(count int64), failed func(error)) (jou
 	log, err := wal.Open(wal.Options{
 		FS:             o.FS,
 		Dir:            o.Dir,
-		FileSize:       o.walFileSize,
+		FileSize:       o.WALFileBytes,
 		FilesMax:       walFilesMax,
 		ReferenceBytes: -1,
 		Clock:          o.Clock,

@@ -92,6 +92,7 @@ func (l *loop) armTick() {
 	l.tick = l.o.Clock.AfterFunc(l.o.tick, func() {
 		l.inbox.post(func() {
 			l.node.Tick()
+			l.barrier.prune()
 			l.tick.Reset(l.o.tick)
 		})
 	})

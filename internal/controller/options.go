@@ -35,13 +35,13 @@ type Options struct {
 
 	// SnapshotBytes is how much log leads to a snapshot, 1 MiB by default; more where the image takes more.
 	SnapshotBytes int64
+	// WALFileBytes is the size of each file of the metadata WAL, 4 MiB by default.
+	WALFileBytes int64
 	// EventsRetained is how many batches of events are held for cursors that lag; 0 for metadata.DefaultRetained.
 	EventsRetained int
 
 	// For tests: the voters that a new cluster is formed of, by data directory; nil for this node alone.
 	voters [][16]byte
-	// For tests: the size of a file of the metadata WAL.
-	walFileSize int64
 	// For tests: how long a Raft tick lasts.
 	tick time.Duration
 }
@@ -93,8 +93,8 @@ func (o *Options) setDefaults() {
 	if o.tick == 0 {
 		o.tick = tickInterval
 	}
-	if o.walFileSize == 0 {
-		o.walFileSize = walFileSize
+	if o.WALFileBytes == 0 {
+		o.WALFileBytes = walFileSize
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System{}

@@ -9,7 +9,7 @@ import (
 )
 
 // snapshotWindow is how many chunks of a snapshot are written before the loop waits for the disk.
-const snapshotWindow = 16
+const snapshotWindow = 4
 
 // snapshotting is the loop's part for keeping the metadata WAL short: once it has grown, the image is written as a
 // snapshot, in parts between other writes, and what lies before is released.

@@ -11,7 +11,7 @@ import (
 // Barrier returns once this node has applied all that was committed when it was called. The error is retriable.
 func (c *Controller) Barrier(ctx context.Context) error {
 	done := make(chan error, 1)
-	if !c.inbox.post(func() { c.loop.barrier.waiting = append(c.loop.barrier.waiting, done) }) {
+	if !c.inbox.post(func() { c.loop.barrier.waiting = append(c.loop.barrier.waiting, waiter{ctx, done}) }) {
 		return errClosing
 	}
 	select {

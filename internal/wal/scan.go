@@ -280,28 +280,28 @@ func (r *groupReader) group(at int64) (g groupHead, records []byte, next int64, 
 
 // find returns where the first whole group that is wanted starts, at or behind a position; 0 if there is none.
 func (r *groupReader) find(at int64, want func(groupHead) bool) (int64, groupHead, error) {
-	for at = align(at); at+groupHeader <= r.size; at += groupAlign {
-		b, err := r.bytes(at, 4)
+	for at = align(at); at+groupHeader <= r.size; {
+		n := min(r.size-at, windowBytes) &^ (groupAlign - 1)
+		b, err := r.bytes(at, n)
 		if err != nil {
 			return 0, groupHead{}, err
 		}
-		if binary.LittleEndian.Uint32(b) != groupMagic {
-			continue
+		i := int64(0)
+		for i < n && binary.LittleEndian.Uint32(b[i:]) != groupMagic {
+			i += groupAlign
 		}
-		head, err := r.bytes(at, groupHeader)
-		if err != nil {
-			return 0, groupHead{}, err
-		}
-		if g, ok := decodeGroupHead(head); !ok || !want(g) {
+		at += i
+		if i == n {
 			continue
 		}
 		g, _, next, err := r.group(at)
 		if err != nil {
 			return 0, groupHead{}, err
 		}
-		if next > 0 {
+		if next > 0 && want(g) {
 			return at, g, nil
 		}
+		at += groupAlign
 	}
 	return 0, groupHead{}, nil
 }

@@ -20,8 +20,8 @@ const (
 type barrier struct {
 	waiting []waiter // for the next round
 	active  []waiter // of the round under way
-	round   uint64       // its number, also its context in Raft
-	index   uint64       // what it asks to be applied; 0 while Raft has not said
+	round   uint64   // its number, also its context in Raft
+	index   uint64   // what it asks to be applied; 0 while Raft has not said
 	began   time.Time
 	leader  uint64      // known when it began
 	timer   clock.Timer // set while the next round waits for its time

@@ -12,6 +12,12 @@ func (s *Store) writeCheckpoint(from wal.LSN) error {
 	logged := s.sinceCheckpoint.Load()
 	// After a clean start the WAL has no file until something is logged.
 	c := checkpoint{from: from, clean: from == s.cleanStart}
+	s.mu.Lock()
+	creating := s.mu.creatingFrom
+	s.mu.Unlock()
+	if creating != 0 {
+		c.from, c.clean = min(c.from, creating), c.clean && creating >= c.from
+	}
 	for _, p := range s.Partitions() {
 		p.checkpointInto(&c, from)
 	}

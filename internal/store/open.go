@@ -18,7 +18,7 @@ import (
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o.setDefaults()
 	s := &Store{
-		o: o, syncSlot: make(chan struct{}, 1), syncWanted: make(chan struct{}, 1), stop: make(chan struct{}),
+		o: o, creating: make(chan struct{}, 1), syncSlot: make(chan struct{}, 1), syncWanted: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	s.mu.partitions = map[kafka.TopicPartition]*Partition{}
 	if err := s.open(ctx); err != nil {
@@ -92,6 +92,7 @@ func (s *Store) openWAL(c *checkpoint) (*wal.Log, error) {
 		FS: s.o.FS, Dir: path.Join(s.o.Dir, walDir), FileSize: cfg.WALFileBytes,
 		FilesMax: int(max(cfg.WALMaxBytes/max(cfg.WALFileBytes, 1), 2)), ReferenceBytes: cfg.WALReferenceMinBytes,
 		From: c.from, Clock: s.o.Clock, Logger: s.o.Logger, Fatal: s.fail, OnFull: s.onWALFull,
+		LazyDelay: cfg.SyncInterval,
 	}
 	if c.clean {
 		o.Clean = c.from

@@ -52,6 +52,16 @@ type partitionState struct {
 	epoch   log.EpochOffset // the last leader epoch
 }
 
+// newState is that of a partition as its creation leaves it. Its generation is higher than all of an earlier partition of
+// the same ID, each of which took a record of the WAL: so the log does not take that one's files, which a power loss may
+// bring back, for its own.
+func newState(created wal.LSN) partitionState {
+	return partitionState{
+		created: created, synced: log.Checkpoint{Generation: uint64(created)},
+		epoch: log.EpochOffset{Epoch: kafka.NoLeaderEpoch},
+	}
+}
+
 func (s *Store) newPartition(id kafka.TopicPartition, st partitionState) *Partition {
 	p := &Partition{
 		s: s, id: id,

@@ -7,7 +7,7 @@ import (
 
 // What the log answers, with the log opened if it was not yet. See package log for each.
 
-// Read finds batches for sendfile; see log.Log.Read. limit is clamped to the high watermark.
+// Read finds batches for sendfile; see log.Log.Read. limit is at most the high watermark: what lies above may be cut.
 func (p *Partition) Read(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) (log.Slice, error) {
 	l, err := p.opened()
 	if err != nil {

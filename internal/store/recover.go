@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"chronik/internal/log"
@@ -39,9 +42,19 @@ func (s *Store) recover(ctx context.Context, c *checkpoint) error {
 		pl.p = s.newPartition(id, pl.partitionState)
 		s.mu.partitions[id] = pl.p
 	}
+	if err := s.removeUnknown(c); err != nil {
+		return err
+	}
 	if s.unclean {
 		if err := s.wal.Replay(c.from, r.apply); err != nil {
 			return err
+		}
+		for _, pl := range r.plans {
+			if pl.rebased && !pl.deleted {
+				if _, err := r.open(pl); err != nil {
+					return err
+				}
+			}
 		}
 		if err := r.settle(ctx); err != nil {
 			return err
@@ -54,6 +67,33 @@ func (s *Store) recover(ctx context.Context, c *checkpoint) error {
 	s.recovery = r.stats
 	if s.unclean {
 		s.o.Logger.Info("recovered after an unclean end", "records", r.stats.Records, "partitions", r.stats.Partitions, "bytes", r.stats.Bytes, "took", r.stats.Duration)
+	}
+	return nil
+}
+
+// removeUnknown removes the directories that belong to no partition: deletions that a power loss undid, and creations that
+// never became durable. Without a checkpoint nothing is known well enough for that.
+func (s *Store) removeUnknown(c *checkpoint) error {
+	if c.from <= 1 {
+		return nil
+	}
+	names, err := s.o.FS.ReadDir(path.Join(s.o.Dir, partitionsDir))
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool, len(s.mu.partitions))
+	for id := range s.mu.partitions {
+		known[id.String()] = true
+	}
+	for _, name := range names {
+		topic, _, ok := strings.Cut(name, "-")
+		if _, err := hex.DecodeString(topic); known[name] || !ok || err != nil || len(topic) != 32 {
+			continue
+		}
+		s.o.Logger.Info("removing a directory that belongs to no partition", "directory", name)
+		if err := s.o.FS.RemoveAll(path.Join(s.o.Dir, partitionsDir, name)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -37,6 +37,8 @@ type Store struct {
 		partitions map[kafka.TopicPartition]*Partition
 		dirty      []*Partition // have appends that are not synced, the oldest first
 		closed     bool
+		// creatingFrom is no later than the LSN of a creation that is logged and not in partitions yet; 0 if there is none.
+		creatingFrom wal.LSN
 	}
 	fatal atomic.Pointer[error]
 
@@ -44,6 +46,7 @@ type Store struct {
 	sinceSync       atomic.Int64 // bytes appended that a background sync has to bring to the disk
 	dirtyCount      atomic.Int64
 	checkpoints     atomic.Int64
+	creating        chan struct{} // one-slot: who creates a partition
 	syncSlot        chan struct{} // one-slot: who syncs segments and writes checkpoints
 	syncList        []*Partition  // syncSlot's
 	syncWanted      chan struct{}
@@ -71,31 +74,44 @@ func (s *Store) Recovery() Recovery { return s.recovery }
 // Identity is the data directory's.
 func (s *Store) Identity() Identity { return s.identity }
 
-// CreatePartition makes a partition, or returns the one there is with the configuration applied. It does not wait: the
-// creation is durable no later than anything that is done to the partition.
+// CreatePartition makes a partition, or returns the one there is with the configuration applied. It does not wait for the
+// disk: the creation is durable no later than anything that is done to the partition.
 func (s *Store) CreatePartition(id kafka.TopicPartition, c config.Topic) (*Partition, error) {
+	s.creating <- struct{}{}
+	defer func() { <-s.creating }()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.mu.partitions[id]; p != nil {
-		if !p.deleting.Load() {
-			p.reconfigure(c)
-			return p, nil
-		}
+	p, closed := s.mu.partitions[id], s.mu.closed
+	s.mu.creatingFrom = s.wal.Next() // a checkpoint that does not have the partition yet must not start behind its creation
+	s.mu.Unlock()
+	defer s.created(nil)
+	if p != nil && p.deleting.Load() {
 		return nil, kafka.ErrKafkaStorageError.With("partition %s is being deleted; try again", id)
 	}
-	if s.mu.closed {
+	if p != nil {
+		p.reconfigure(c)
+		return p, nil
+	}
+	if closed {
 		return nil, ErrClosed
 	}
-	op := operation{kind: opCreate, id: id}
-	// Submit may wait while the log is full, which holds up other creations and lookups, but no I/O and no append.
-	lsn, err := s.submit(&op, nil, nil, nil)
+	lsn, err := s.submit(&operation{kind: opCreate, id: id}, nil, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	p := s.newPartition(id, partitionState{created: lsn, epoch: log.EpochOffset{Epoch: kafka.NoLeaderEpoch}})
+	p = s.newPartition(id, newState(lsn))
 	p.reconfigure(c)
-	s.mu.partitions[id] = p
+	s.created(p)
 	return p, nil
+}
+
+// created ends a creation: the partition is there, or is not to be.
+func (s *Store) created(p *Partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.creatingFrom = 0
+	if p != nil {
+		s.mu.partitions[p.id] = p
+	}
 }
 
 // Partition returns a partition, nil if there is none.

@@ -22,6 +22,7 @@ type plan struct {
 	generation uint64 // the last one: appends to an earlier one were cut, or are in the state
 	deleted    bool
 	appends    bool // there are some to apply
+	rebased    bool // an operation brought its own synced state, of which only the log's files know the epoch
 	p          *Partition
 	log        *log.Log
 	ended      bool // behind a reference that never reached the disk
@@ -62,11 +63,12 @@ func (pl *plan) learn(lsn wal.LSN, op *operation) {
 	switch op.kind {
 	case opCreate:
 		if lsn > pl.created {
-			*pl = plan{partitionState: partitionState{created: lsn, epoch: log.EpochOffset{Epoch: kafka.NoLeaderEpoch}}}
+			*pl = plan{partitionState: newState(lsn), generation: uint64(lsn)}
 		}
 	case opDelete:
 		pl.deleted = true
 	case opTruncate:
+		pl.rebased = true
 		if op.generation > pl.generation {
 			pl.synced, pl.generation = op.base, op.generation
 			pl.dropEpoch(pl.epoch.Offset >= op.offset)
@@ -78,6 +80,7 @@ func (pl *plan) learn(lsn wal.LSN, op *operation) {
 			pl.dropEpoch(true)
 		}
 	case opLogStart:
+		pl.rebased = true
 		if op.base.Generation == pl.generation && op.base.EndOffset >= pl.synced.EndOffset {
 			start := max(op.base.LogStart, pl.synced.LogStart)
 			pl.synced = op.base

@@ -160,8 +160,9 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 			Partitions: b.cfg.NumPartitions, ReplicationFactor: max(0, b.cfg.DefaultReplicationFactor),
 			SyncInterval: b.cfg.Topic.Sync == config.SyncInterval,
 		},
-		Limits: controller.Limits{Partitions: int(b.cfg.PartitionsMax)},
-		Clock:  b.deps.Clock, Logger: b.log.With("component", "controller"), Fatal: b.fatal,
+		Limits:       controller.Limits{Partitions: int(b.cfg.PartitionsMax)},
+		WALFileBytes: b.cfg.MetadataWALFileBytes,
+		Clock:        b.deps.Clock, Logger: b.log.With("component", "controller"), Fatal: b.fatal,
 	})
 	if err != nil {
 		return err

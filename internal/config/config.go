@@ -63,9 +63,10 @@ type Config struct {
 	OffsetsCommitTimeout      time.Duration
 
 	// Storage.
-	WALFileBytes          int64 // of each zero-written and recycled file
-	WALMaxBytes           int64 // of all files; a full WAL is back-pressure
-	WALReferenceMinBytes  int64 // a partition's share of a group from which on it is logged by reference
+	SyncInterval          time.Duration // of topics with SyncInterval
+	WALFileBytes          int64         // of each zero-written and recycled file
+	WALMaxBytes           int64         // of all files; a full WAL is back-pressure
+	WALReferenceMinBytes  int64         // a partition's share of a group from which on it is logged by reference
 	MetadataWALFileBytes  int64
 	CheckpointBytes       int64 // logged since the last checkpoint, bulk included, at which the next is made
 	SegmentSyncRateBytes  int64 // background segment sync, bytes per second; 0 for as fast as the disk

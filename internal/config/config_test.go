@@ -17,7 +17,7 @@ func TestDefaultsAreKafkas(t *testing.T) {
 		RetentionMillis: 604_800_000, RetentionBytes: -1, SegmentBytes: 1 << 30, SegmentMillis: 604_800_000,
 		MaxMessageBytes: 1_048_588, CompressionType: CompressionProducer, TimestampType: CreateTime,
 		TimestampBeforeMaxMillis: 1<<63 - 1, TimestampAfterMaxMillis: 3_600_000, CleanupPolicy: CleanupPolicy{Delete: true},
-		MinInsyncReplicas: 1, Sync: SyncCommit, SyncIntervalMillis: 1000, IndexIntervalBytes: 4096, FileDeleteDelayMillis: 60_000,
+		MinInsyncReplicas: 1, Sync: SyncCommit, IndexIntervalBytes: 4096,
 	}
 	if topic != want {
 		t.Errorf("topic defaults:\n got %+v\nwant %+v", topic, want)

@@ -25,6 +25,7 @@ var refusedBrokerKeys = map[string]string{
 	"log.flush.":                               "use log.sync=commit (the default) or interval, and log.sync.interval.ms",
 	"log.index.size.max.bytes":                 "an index has no limit of its own; see log.index.interval.bytes and log.segment.bytes",
 	"log.local.":                               "there is no tiered storage yet",
+	"log.segment.delete.delay.ms":              "a segment's files go at once, and their space when the last reader has finished",
 	"log.roll.jitter.hours":                    "segments roll by log.roll.ms alone",
 	"log.roll.jitter.ms":                       "segments roll by log.roll.ms alone",
 	"max.connection.creation.rate":             "there is no such limit yet",

@@ -14,9 +14,7 @@ type Topic struct {
 	CleanupPolicy            CleanupPolicy
 	MinInsyncReplicas        int32 // never above what the replication factor allows, see replica
 	Sync                     SyncMode
-	SyncIntervalMillis       int64 // background sync with SyncInterval
 	IndexIntervalBytes       int32
-	FileDeleteDelayMillis    int64 // between a segment's deletion and that of its files
 }
 
 // CompressionType is a topic's compression.type: what the log stores.
@@ -54,6 +52,6 @@ type SyncMode int8
 const (
 	// SyncCommit: once it is fsynced.
 	SyncCommit SyncMode = iota
-	// SyncInterval: once it is in the page cache, as in Kafka; the disk follows every sync.interval.ms.
+	// SyncInterval: once it is in the page cache, as in Kafka; the disk follows within log.sync.interval.ms.
 	SyncInterval
 )

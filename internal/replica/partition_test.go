@@ -353,3 +353,23 @@ func TestConcurrentWaits(t *testing.T) {
 		t.Errorf("%d still wait", n)
 	}
 }
+
+// KIP-207: a new leader does not know the watermark yet, and must not tell a smaller one than its predecessor did.
+func TestLatestIsNotAvailableBelowTheEpochStart(t *testing.T) {
+	p, d := newTestPartition(t, 1)
+	d.end, d.durable = 10, 10
+	apply(t, p, leading(3, 0, 1, 2))
+	if _, err := p.OffsetForTimestamp(TimestampLatest, ReadUncommitted, kafka.NoLeaderEpoch); !errors.Is(err, kafka.ErrOffsetNotAvailable) {
+		t.Fatalf("got %v", err)
+	}
+	if found, err := p.OffsetForTimestamp(TimestampLatest, ReadToEnd, kafka.NoLeaderEpoch); err != nil || found.Offset != 10 {
+		t.Fatalf("a replica asks: %+v, %v", found, err)
+	}
+	p.mu.Lock()
+	p.mu.progress.durable(2, 10)
+	p.advanceLocked()
+	p.mu.Unlock()
+	if found, err := p.OffsetForTimestamp(TimestampLatest, ReadUncommitted, kafka.NoLeaderEpoch); err != nil || found.Offset != 10 || found.LeaderEpoch != 3 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+}

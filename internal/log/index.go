@@ -151,7 +151,7 @@ func (l *Log) flushIndex(s *segment, buf []byte) ([]byte, error) {
 
 	open := s.indexFile.acquire
 	if first == 0 {
-		open = func() (vfs.File, error) { return s.indexFile.create(false) }
+		open = func() (vfs.File, error) { return s.indexFile.create(true) }
 	}
 	file, err := open()
 	if err != nil {
@@ -164,6 +164,11 @@ func (l *Log) flushIndex(s *segment, buf []byte) ([]byte, error) {
 	}
 	if _, err := file.WriteAt(buf, at); err != nil {
 		return buf, fmt.Errorf("write index %s: %w", s.indexFile.path, err)
+	}
+	if first == 0 { // what stood there is of another history
+		if err := file.Truncate(int64(len(buf))); err != nil {
+			return buf, fmt.Errorf("write index %s: %w", s.indexFile.path, err)
+		}
 	}
 	l.mu.Lock()
 	if first == 0 {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -61,6 +62,7 @@ type machine struct {
 	// Producers below it wrote to segments that are gone: what a rebuild knows of them is no matter.
 	producer  kafka.ProducerID
 	uncertain bool
+	logged    strings.Builder
 }
 
 func newMachine(rt *rapid.T) *machine {
@@ -102,7 +104,7 @@ func (m *machine) open(unclean bool) {
 		}
 	}
 	o := options(m.fs, m.cfg)
-	o.Checkpoint, o.Unclean = &from, unclean
+	o.Checkpoint, o.Unclean, o.Logger = &from, unclean, testLogger(&m.logged)
 	l, err := Open(o)
 	m.check(err)
 	m.l = l
@@ -141,6 +143,7 @@ func (m *machine) open(unclean bool) {
 		m.check(err)
 		m.takeCheckpoint()
 	}
+	m.fs.KillAfter(1<<40, nil)
 	m.compare()
 }
 
@@ -188,6 +191,9 @@ func (m *machine) compare() {
 	}
 	if err := l.Verify(context.Background(), func(c *Corruption) { m.rt.Errorf("verify: %v", c) }); err != nil {
 		m.rt.Error(err)
+	}
+	if s := m.logged.String(); strings.Contains(s, "level=WARN") && !strings.Contains(s, "killed") {
+		m.rt.Fatalf("a crash alone must break nothing: %s", s)
 	}
 	m.l.mu.Lock()
 	first := m.end
@@ -485,6 +491,7 @@ func (m *machine) rng() *rand.Rand {
 func (m *machine) crash(power bool) {
 	doomed := rapid.IntRange(0, 12).Draw(m.rt, "recovery dies at")
 	for again := true; again; {
+		m.logged.Reset()
 		if power {
 			m.fs = m.fs.PowerLoss(m.rng())
 		} else {

@@ -1,8 +1,10 @@
 package log
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
 	"slices"
 
@@ -155,6 +157,9 @@ func (l *Log) openActive(s *segment, position int64) error {
 		position = size
 	}
 	s.loaded = true
+	if position == 0 {
+		return nil // nothing was synced, so that neither file can be believed
+	}
 	written, last, err := l.readIndexEnd(s, position)
 	var broken *Corruption
 	switch {
@@ -171,7 +176,11 @@ func (l *Log) openActive(s *segment, position int64) error {
 		s.size = last.end()
 	}
 	if !discover && err == nil && s.size < position {
-		l.o.Logger.Warn("an index does not reach to where its segment was synced; making the rest again", "partition", l.o.Name, "index", s.indexFile.path, "position", s.size)
+		level := slog.LevelWarn
+		if l.o.Unclean {
+			level = slog.LevelInfo // a truncation may have cut an interval
+		}
+		l.o.Logger.Log(context.Background(), level, "an index does not reach to where its segment was synced; making the rest again", "partition", l.o.Name, "index", s.indexFile.path, "position", s.size)
 	}
 	r := batchReader{scanner: newScanner(s.data.path, file, s.size, position, s.end)}
 	defer r.close()
@@ -294,6 +303,9 @@ func (l *Log) openEpochs() error {
 	end := l.mu.end
 	if l.o.Checkpoint == nil {
 		end++
+	}
+	if c := l.o.Checkpoint; c != nil && generation != c.Generation && c.LogStart == c.EndOffset {
+		l.mu.epochs = nil // the file tells of what was there before a reset, or of an earlier log of the same name
 	}
 	dirty = l.mu.epochs.truncateStart(l.mu.logStart) || dirty
 	dirty = l.mu.epochs.truncateEnd(end) || dirty

@@ -136,8 +136,10 @@ func (l *Log) FinishRecovery() error {
 	l.mu.Lock()
 	l.mu.recovering = false
 	l.w.window = referenceWindow{}
-	if active != nil && l.o.Unclean {
-		active.changes++ // names that the last process made may not have been synced
+	for _, s := range l.mu.segments {
+		if l.o.Unclean && s.base >= l.mu.synced.Segment {
+			s.changes++ // the last process may not have come to sync its name, index or cut
+		}
 	}
 	l.mu.Unlock()
 	return nil
@@ -173,16 +175,12 @@ func (l *Log) cut(s *segment) error {
 	size, entries := s.size, int64(s.index.written)
 	s.tornBytes = 0
 	l.mu.Unlock()
-	indexSize := int64(0)
-	if entries > 0 {
-		indexSize = indexHeaderSize + entries*indexEntrySize
-	}
 	changed, err := cutFile(&s.data.handle, size)
 	if err != nil {
 		return err
 	}
 	l.indexing <- struct{}{}
-	indexChanged, err := cutFile(&s.indexFile, indexSize)
+	indexChanged, err := cutFile(&s.indexFile, indexHeaderSize+entries*indexEntrySize)
 	<-l.indexing
 	if changed || indexChanged {
 		l.mu.Lock()

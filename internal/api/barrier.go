@@ -2,19 +2,18 @@ package api
 
 import (
 	"context"
-	"time"
 
 	"chronik/internal/kafka"
 	"chronik/internal/replica"
 )
 
-// barrierMax bounds how long an answer "does not exist" waits to be sure.
-const barrierMax = 2 * time.Second
+// barrierMax bounds how long an answer "does not exist" waits to be sure, in milliseconds.
+const barrierMax = 2000
 
 // barrier lets this node catch up with what was committed so far, before it says that something does not exist. If that
 // cannot be had in time, the answer is what is known here.
 func (h *Handlers) barrier(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, barrierMax)
+	ctx, cancel := h.within(ctx, barrierMax)
 	defer cancel()
 	if err := h.Store.Barrier(ctx); err != nil {
 		return

@@ -63,6 +63,22 @@ func TestSlowDisk(t *testing.T) {
 	}
 }
 
+// With sync=interval the page cache is enough: nothing waits for the disk.
+func TestSyncIntervalDoesNotWait(t *testing.T) {
+	fs := vfs.NewFault(vfs.NewMem(0), clock.System{})
+	c := startData(t, fs, "/data", 1)
+	topic := c.create("metrics", 1, "sync", "interval")
+	release := make(chan struct{})
+	remove := fs.Add(vfs.Rule{Path: "/data/wal", Op: vfs.OpSync, Hook: func(vfs.Operation, string) { <-release }})
+	c.mustProduce(topic, "a")
+	f := c.fetchCall(12, fetchOf(topic, 0)).Topics[0].Partitions[0]
+	if f.HighWatermark != 1 || len(values(t, f.RecordBatches)) != 1 {
+		t.Errorf("watermark %d", f.HighWatermark)
+	}
+	remove()
+	close(release)
+}
+
 // A full disk refuses appends by name, loses nothing, and heals.
 func TestFullDisk(t *testing.T) {
 	fs := vfs.NewFault(vfs.NewMem(0), clock.System{})

@@ -16,7 +16,7 @@ var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9]
 var features = []string{"group.version", "transaction.version"}
 
 // apiVersions: KIP-35. v3 (KIP-511): the client's name; v5 (KIP-1242): which broker of which cluster it means to reach.
-// A version that is not served is answered before this, by the server with [UnsupportedAPIVersions].
+// A version that is not served is answered by the server.
 func (h *Handlers) apiVersions(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.ApiVersionsRequest)
 	resp := req.ResponseKind().(*kmsg.ApiVersionsResponse)
@@ -51,16 +51,4 @@ func versionRange(k *Key) kmsg.ApiVersionsResponseApiKey {
 	v := kmsg.NewApiVersionsResponseApiKey()
 	v.ApiKey, v.MinVersion, v.MaxVersion = k.Key, k.MinVersion, k.MaxVersion
 	return v
-}
-
-// UnsupportedAPIVersions is the answer to an ApiVersions request of a version that is not served. It goes out in the
-// form of version 0, which every client can read, and tells the range of ApiVersions itself (KIP-511).
-func UnsupportedAPIVersions() *kmsg.ApiVersionsResponse {
-	resp := kmsg.NewPtrApiVersionsResponse()
-	resp.Version = 0
-	resp.ErrorCode = kafka.ErrUnsupportedVersion.Code
-	if k := lookup(18); k != nil {
-		resp.ApiKeys = append(resp.ApiKeys, versionRange(k))
-	}
-	return resp
 }

@@ -22,8 +22,7 @@ type Handlers struct {
 	Config   *config.Live   // with what clients have changed since
 	Clock    clock.Clock
 	Logger   *slog.Logger
-	Version  string // of this program
-	APIs     []Key  // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
+	APIs     []Key // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
 
 	fetchSessions fetchSessions
 	fetchEntries  fetchEntries

@@ -220,3 +220,17 @@ func TestAdvertised(t *testing.T) {
 		t.Error(h, p)
 	}
 }
+
+// Whatever a file holds, loading it ends with a configuration or with errors, and never both.
+func FuzzLoadFile(f *testing.F) {
+	for _, seed := range []string{"num.partitions = 3", "[log]\nretention.ms = -1", "kafka = ['a:1', 'tls://b:2']", "a = [[1], {b = 2}]", "= 3", "\"\x00\" = 1",
+		"advertise = '[::1'\n", "x = 1979-05-27T07:32:00Z"} {
+		f.Add([]byte(seed), "CHRONIK_HTTP=:1")
+	}
+	f.Fuzz(func(t *testing.T, file []byte, variable string) {
+		c, err := Load(Sources{FileName: "f", File: file, Environ: []string{variable}})
+		if (c == nil) == (err == nil) {
+			t.Errorf("configuration %v, error %v", c, err)
+		}
+	})
+}

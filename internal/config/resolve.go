@@ -100,7 +100,10 @@ func New(settings map[string]Setting) (*Config, error) {
 	if c.HTTP == "none" {
 		c.HTTP = ""
 	}
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // check is for what no key can tell by itself.
@@ -163,7 +166,10 @@ func (c *Config) WithDynamic(allBrokers, thisBroker map[string]string) (*Config,
 			return nil, fmt.Errorf("%s: %w", k.Name, err)
 		}
 	}
-	return &now, now.check()
+	if err := now.check(); err != nil {
+		return nil, err
+	}
+	return &now, nil
 }
 
 // ResolveTopic is the configuration of a topic with these overrides; c is the configuration in force. The overrides

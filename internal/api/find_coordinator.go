@@ -15,11 +15,16 @@ const (
 	shareCoordinator       = 2
 )
 
+// findMaxMillis bounds a FindCoordinator, of however many keys.
+const findMaxMillis = 5_000
+
 // findCoordinator: v1 adds the type, v4 several keys (KIP-699), v6 share groups (KIP-932). The topic of the groups is made
 // when the first one is asked for, and the answer waits for it, where Kafka says COORDINATOR_NOT_AVAILABLE meanwhile.
 func (h *Handlers) findCoordinator(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.FindCoordinatorRequest)
 	return func(ctx context.Context) Response {
+		ctx, cancel := h.within(ctx, findMaxMillis)
+		defer cancel()
 		resp := kmsg.NewPtrFindCoordinatorResponse()
 		if r.Version >= 4 {
 			for _, key := range req.CoordinatorKeys {

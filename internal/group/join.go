@@ -86,6 +86,9 @@ func (g *classic) accepts(memberID string, maxSize int) bool {
 	return true
 }
 
+// pendingMax bounds the member IDs that were given out and not come back, in one group; over it, members try again.
+const pendingMax = 10_000
+
 func (m *Machine) joinNew(tx *coordinator.Tx, g *classic, r *JoinRequest, p *JoinPromise) {
 	if !g.supports(r.ProtocolType, r.Protocols) {
 		coordinator.Answer(tx, p, joinError("", kafka.ErrInconsistentGroupProtocol))
@@ -103,6 +106,10 @@ func (m *Machine) joinNew(tx *coordinator.Tx, g *classic, r *JoinRequest, p *Joi
 	}
 	id := r.ClientID + "-" + m.newID()
 	if r.Version >= 4 { // KIP-394: the member must come again with its ID, so that a lost answer leaves no member behind
+		if len(g.pendingJoin) >= pendingMax {
+			coordinator.Answer(tx, p, joinError("", kafka.ErrCoordinatorLoadInProgress))
+			return
+		}
 		g.pendingJoin[id] = struct{}{}
 		m.session(tx, g, id, time.Duration(r.SessionTimeoutMillis)*time.Millisecond)
 		coordinator.Answer(tx, p, joinError(id, kafka.ErrMemberIDRequired))

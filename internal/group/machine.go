@@ -31,6 +31,7 @@ type Machine struct {
 	limits  func() Limits
 	newID   func() string // the random part of a member ID
 	logger  *slog.Logger
+	loaded  func() // told when the log was replayed; may be nil
 	groups  map[string]*classic
 	offsets map[string]groupOffsets
 }
@@ -53,6 +54,9 @@ func (m *Machine) Loaded(tx *coordinator.Tx) {
 		if len(g.members) > m.limits().MaxSize {
 			m.prepareRebalance(tx, g, "the group is larger than group.max.size")
 		}
+	}
+	if m.loaded != nil {
+		m.loaded()
 	}
 	m.logger.Debug("groups loaded", "groups", len(m.groups), "groupsWithOffsets", len(m.offsets))
 }

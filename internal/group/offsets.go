@@ -257,3 +257,17 @@ func (m *Machine) TopicDeleted(tx *coordinator.Tx, name string, id kafka.TopicID
 		}
 	}
 }
+
+// DropDeleted forgets what was committed for topics that are gone, by their IDs: their deletion may have been missed
+// while nobody coordinated these groups.
+func (m *Machine) DropDeleted(tx *coordinator.Tx, exists func(kafka.TopicID) bool) {
+	for _, group := range slices.Sorted(maps.Keys(m.offsets)) {
+		for _, topic := range slices.Sorted(maps.Keys(m.offsets[group])) {
+			for _, p := range slices.Sorted(maps.Keys(m.offsets[group][topic])) {
+				if id := m.offset(group, topic, p).topicID; !id.IsZero() && !exists(id) {
+					m.dropOffset(tx, group, topic, p)
+				}
+			}
+		}
+	}
+}

@@ -48,7 +48,9 @@ func NewService(o Options) *Service {
 	s.rt = coordinator.New(coordinator.Options[*Machine]{
 		Topic: kafka.OffsetsTopic,
 		New: func(partition int32) *Machine {
-			return New(s.limits, rand.Text, o.Logger.With("partition", partition))
+			m := New(s.limits, rand.Text, o.Logger.With("partition", partition))
+			m.loaded = func() { s.loaded(partition) }
+			return m
 		},
 		Open: s.open, Clock: o.Clock, Logger: o.Logger,
 		BatchBytes:    func() int { return s.bounds().batch },
@@ -113,8 +115,23 @@ func (s *Service) Start() {
 // Close unloads all groups and returns when every goroutine has ended.
 func (s *Service) Close() {
 	s.cancel()
+	s.rt.Close() // no shard loads any more, so that nobody is added to done
 	s.done.Wait()
-	s.rt.Close()
+}
+
+// loaded looks, once a shard serves, for offsets of topics that were deleted while nobody coordinated its groups. The
+// barrier comes after the load: this node then knows every topic that the replayed offsets can be of.
+func (s *Service) loaded(partition int32) {
+	s.done.Go(func() {
+		if err := s.o.Store.Barrier(s.ctx); err != nil {
+			return // they stay, and are not given out for a topic with another ID
+		}
+		s.rt.WaitServing(s.ctx, partition)
+		coordinator.Do(s.rt, partition, func(m *Machine, tx *coordinator.Tx, _ *coordinator.Promise[struct{}]) {
+			img := s.o.Store.Image()
+			m.DropDeleted(tx, func(id kafka.TopicID) bool { return img.TopicByID(id) != nil })
+		})
+	})
 }
 
 func (s *Service) follow() {

@@ -190,6 +190,43 @@ func TestServiceTopicDeleted(t *testing.T) {
 	}
 }
 
+// So do those of a topic that was deleted while nobody coordinated the group; what exists stays.
+func TestServiceTopicDeletedMeanwhile(t *testing.T) {
+	r := newServiceRig(t)
+	if _, err := r.Coordinator(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	var ids []kafka.TopicID
+	for _, name := range []string{"gone", "here"} {
+		made := r.store.CreateTopics(t.Context(), []metadata.CreateTopic{{Name: name, ID: kafka.NewTopicID(), Partitions: 1, ReplicationFactor: 1}}, false)
+		if made[0].Err != nil {
+			t.Fatal(made[0].Err)
+		}
+		ids = append(ids, made[0].Topic.ID)
+		await(t, r.Commit(&Commit{
+			Group: "g", Version: 9, Generation: -1, RetentionMillis: -1,
+			Topics: []CommitTopic{{Name: name, ID: made[0].Topic.ID, Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 42}}}},
+		}))
+	}
+	r.Service.Close()
+	if err := r.store.DeleteTopic(t.Context(), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	if _, err := r.Coordinator(t.Context(), "g"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		got := await(t, r.Fetch("g", nil))
+		if len(got) == 1 && got[0].Name == "here" {
+			break
+		}
+		if len(got) == 0 || time.Now().After(deadline) {
+			t.Fatalf("offsets: %+v", got)
+		}
+	}
+}
+
 // Nothing leaves before it is committed, through the whole service.
 func TestServiceWaitsForTheCommit(t *testing.T) {
 	r := newServiceRig(t)

@@ -29,12 +29,15 @@ type clientFlags struct {
 	json      bool
 }
 
+// defaultBootstrap is what they ask first, and where a node listens that was told nothing.
+const defaultBootstrap = "127.0.0.1:9092"
+
 // envBootstrap is where the commands look for a broker without --bootstrap.
 const envBootstrap = "CHRONIK_BOOTSTRAP"
 
 func addClientFlags(cmd *cobra.Command) *clientFlags {
 	c := &clientFlags{}
-	bootstrap := "127.0.0.1:9092"
+	bootstrap := defaultBootstrap
 	if env := os.Getenv(envBootstrap); env != "" {
 		bootstrap = env
 	}

@@ -90,6 +90,27 @@ func announce(stdout io.Writer, cfg *config.Config, node *broker.Broker) {
 		http = "off"
 	}
 	_, _ = fmt.Fprintf(stdout, "chronik %s serves Kafka on %s (HTTP %s, data %s)\n", Version, strings.Join(addrs, ", "), http, cfg.DataDir)
+	if addr := localAddr(addrs); addr != "" {
+		at := ""
+		if addr != defaultBootstrap {
+			at = " -b " + addr
+		}
+		_, _ = fmt.Fprintf(stdout, "Try: echo hello | chronik produce greetings%s; chronik consume greetings --from start%s; or kcat -b %s -L. Stop it with Ctrl-C.\n",
+			at, at, addr)
+	}
+}
+
+// localAddr is an address without TLS by which this machine reaches the node, empty if there is none.
+func localAddr(addrs []string) string {
+	for _, addr := range addrs {
+		if host, port, err := config.SplitHostPort(addr); err == nil {
+			if host == "::" || host == "0.0.0.0" {
+				return fmt.Sprintf("127.0.0.1:%d", port)
+			}
+			return addr
+		}
+	}
+	return ""
 }
 
 // stopNode closes the node within the configured time; a second signal or a fatal error ends it at once.

@@ -86,6 +86,9 @@ func TestStartAndStop(t *testing.T) {
 		if err != nil || m == nil || m[3] != dir {
 			t.Fatalf("first line %q, %v\n%s", line, err, &p.stderr)
 		}
+		if hint, err := p.stdout.ReadString('\n'); err != nil || !strings.Contains(hint, "chronik produce greetings -b "+m[1]) {
+			t.Errorf("second line %q, %v", hint, err)
+		}
 		conn, err := net.Dial("tcp", m[1])
 		if err != nil {
 			t.Fatal(err)

@@ -43,20 +43,20 @@ func (h *epochHistory) truncateEnd(end kafka.Offset) bool {
 	return changed
 }
 
-// truncateStart drops the epochs that end at or below start, and lets the one that holds it begin there.
+// truncateStart drops the epochs that end at or below start. The one that holds it keeps the offset where it began, so that
+// one which begins at the log's end is never mistaken for it; who answers from it bears the log's start in mind.
 func (h *epochHistory) truncateStart(start kafka.Offset) bool {
 	n := sort.Search(len(*h), func(i int) bool { return (*h)[i].Offset > start })
-	if n == 0 || n == 1 && (*h)[0].Offset == start {
+	if n <= 1 {
 		return false
 	}
 	*h = slices.Clone((*h)[n-1:])
-	(*h)[0].Offset = start
 	return true
 }
 
 // endOf answers where an epoch ended: the largest epoch not above it and the start of the next, as Kafka's
 // OffsetForLeaderEpoch does (KIP-279).
-func (h epochHistory) endOf(epoch kafka.LeaderEpoch, logEnd kafka.Offset) EpochOffset {
+func (h epochHistory) endOf(epoch kafka.LeaderEpoch, logStart, logEnd kafka.Offset) EpochOffset {
 	none := EpochOffset{Epoch: kafka.NoLeaderEpoch, Offset: kafka.NoOffset}
 	if epoch == kafka.NoLeaderEpoch || len(h) == 0 {
 		return none
@@ -69,7 +69,7 @@ func (h epochHistory) endOf(epoch kafka.LeaderEpoch, logEnd kafka.Offset) EpochO
 	case len(h):
 		return none
 	case 0: // older than anything known: whoever asks must begin where this log does
-		return EpochOffset{Epoch: epoch, Offset: h[0].Offset}
+		return EpochOffset{Epoch: epoch, Offset: max(h[0].Offset, logStart)}
 	}
 	return EpochOffset{Epoch: h[higher-1].Epoch, Offset: h[higher].Offset}
 }

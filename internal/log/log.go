@@ -172,7 +172,7 @@ func (l *Log) Epochs() []EpochOffset {
 func (l *Log) EndOffsetForEpoch(epoch kafka.LeaderEpoch) EpochOffset {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.epochs.endOf(epoch, l.mu.end)
+	return l.mu.epochs.endOf(epoch, l.mu.logStart, l.mu.end)
 }
 
 // EpochForOffset is the leader epoch in which the record at offset was written; NoLeaderEpoch if it is not known.

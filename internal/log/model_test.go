@@ -435,6 +435,9 @@ func (m *machine) truncate(rt *rapid.T) {
 		m.uncertain = true
 	}
 	m.sent = slices.DeleteFunc(m.sent, func(s sent) bool { return s.at >= m.end })
+	if m.end == m.start {
+		m.epochs = nil
+	}
 	m.epochs.truncateEnd(m.end)
 	m.gen++
 	end, err := m.l.TruncateTo(to)

@@ -304,11 +304,11 @@ func (l *Log) openEpochs() error {
 	if l.o.Checkpoint == nil {
 		end++
 	}
-	if c := l.o.Checkpoint; c != nil && generation != c.Generation && c.LogStart == c.EndOffset {
+	if c := l.o.Checkpoint; c != nil && generation < c.Generation && c.LogStart == c.EndOffset {
 		l.mu.epochs = nil // the file tells of what was there before a reset, or of an earlier log of the same name
 	}
-	dirty = l.mu.epochs.truncateStart(l.mu.logStart) || dirty
 	dirty = l.mu.epochs.truncateEnd(end) || dirty
+	dirty = l.mu.epochs.truncateStart(l.mu.logStart) || dirty
 	l.mu.epochsDirty = l.mu.epochsDirty || dirty
 	return nil
 }

@@ -77,7 +77,7 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 		if l.mu.recovering { // opened at StateAt(offset): cut already, but for the epochs that began there
 			keep = end
 		}
-		l.mu.epochs.truncateEnd(keep)
+		l.truncateEpochsLocked(keep)
 		l.mu.epochsDirty = true // the file holds the generation
 		return end, nil
 	}
@@ -166,7 +166,7 @@ func (l *Log) truncate(at place, cut *segment) error {
 	if c := &l.mu.synced; c.EndOffset > at.offset {
 		c.Segment, c.Position, c.EndOffset = s.base, at.position, at.offset
 	}
-	l.mu.epochs.truncateEnd(at.offset)
+	l.truncateEpochsLocked(at.offset)
 	l.mu.epochsDirty = true // the file holds the generation
 	l.mu.recent.clear()
 	l.mu.hints.clear()
@@ -192,6 +192,15 @@ func (l *Log) truncate(at place, cut *segment) error {
 		}
 	}
 	return l.cut(s)
+}
+
+// truncateEpochsLocked drops the epochs that begin at or behind end: all of them if nothing is left of the log, because the
+// first one begins no earlier than the log.
+func (l *Log) truncateEpochsLocked(end kafka.Offset) {
+	if end <= l.mu.logStart {
+		l.mu.epochs = nil
+	}
+	l.mu.epochs.truncateEnd(end)
 }
 
 // Reset drops everything and starts again, empty, at offset. It raises the generation.

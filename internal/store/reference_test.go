@@ -150,3 +150,39 @@ func TestFailedSyncStops(t *testing.T) {
 		t.Errorf("Fatal was called %d times", fatal.Load())
 	}
 }
+
+// A checkpoint that is made while a truncation is logged and not yet applied must not start behind it.
+func TestCheckpointDuringTruncation(t *testing.T) {
+	mem := vfs.NewMem(0)
+	s := openStore(t, mem, nil)
+	p := create(t, s, 1)
+	for i := range 6 {
+		produce(t, p, 0, 10, fmt.Sprint(i))
+	}
+	l, err := p.opened()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	base, err := l.StateAt(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op := operation{kind: opTruncate, id: p.id, generation: base.Generation + 1, offset: 3, base: base}
+	err = p.logged(background, &op, func() error {
+		err := s.Checkpoint()
+		mem = mem.Kill()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = openStore(t, mem, nil)
+	defer s.Close()
+	if got := content(t, s.Partition(id(1))); fmt.Sprint(got) != "[0 1 2]" {
+		t.Errorf("the truncation is forgotten: %v", got)
+	}
+}

@@ -186,6 +186,9 @@ func (s *Store) partitionDir(id kafka.TopicPartition) string {
 // fail is the WAL's Fatal, and that of every other error after which the disk cannot be trusted.
 func (s *Store) fail(err error) {
 	if s.fatal.CompareAndSwap(nil, &err) {
+		if s.wal != nil {
+			s.wal.Abort(err) // nothing is acknowledged from here on, and nobody waits for space in the WAL
+		}
 		s.o.Fatal(err)
 	}
 }

@@ -59,6 +59,10 @@ func (l *Log) Close() error {
 	return errors.Join(err, l.files.close())
 }
 
+// Abort ends the log without waiting for anything: its owner knows that nothing can be made durable any more. Close lets go
+// of the files.
+func (l *Log) Abort(err error) { l.fail(err) }
+
 // fail ends the log; the first reason stays.
 func (l *Log) fail(err error) {
 	l.mu.Lock()

@@ -197,7 +197,7 @@ func TestManyStarts(t *testing.T) {
 		c := mustOpen(t, Options{FS: fs})
 		register(t, c, start)
 		if start == 1 {
-			id = create(t, c, "orders", 3).ID
+			id = create(t, c, "orders", 1500).ID // its snapshot takes several chunks
 		}
 		if p := c.Image().TopicByID(id).Partitions.At(2); p.LeaderEpoch != kafka.LeaderEpoch(start-1) {
 			t.Fatalf("start %d: %+v", start, p)

@@ -43,6 +43,9 @@ func openJournal(o *Options, durable func(count int64), failed func(error)) (jou
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close())
 	}
+	if needed := r.needed(); needed > 0 {
+		log.Release(needed) // the process may have died before it could
+	}
 	names, err := o.FS.ReadDir(o.Dir)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("list the metadata WAL: %w", err), log.Close())

@@ -18,13 +18,15 @@ type recovered struct {
 	entries   []*raftpb.Entry // above the snapshot, contiguous
 	bytes     int64           // of the payloads that hold entries above the snapshot
 	positions []position
-	size      int64 // bytes of the snapshot
-	crowded   bool  // there are many files, which a snapshot releases
+	size      int64   // bytes of the snapshot
+	begin     wal.LSN // of the snapshot; 0 if it is not from the journal
+	crowded   bool    // there are many files, which a snapshot releases
 
 	// The snapshot whose chunks are being read.
 	reader    *metadata.SnapshotReader
 	begun     *raftpb.SnapshotMetadata
 	begunSize int64
+	begunAt   wal.LSN
 	installed bool
 }
 
@@ -50,7 +52,7 @@ func (r *recovered) add(at wal.LSN, payload []byte) error {
 		in.message(hardState)
 		if err = in.end(); err == nil {
 			r.reader, r.begun, r.installed = &metadata.SnapshotReader{}, meta, flags&snapshotInstalled != 0
-			r.begunSize = 0
+			r.begunSize, r.begunAt = 0, at
 			r.setHardState(hardState)
 		}
 	case kind == payloadSnapshotChunk:
@@ -119,7 +121,7 @@ func (r *recovered) install() error {
 	if uint64(img.Offset()) != r.begun.GetIndex() {
 		return fmt.Errorf("a snapshot of offset %d announces itself as one of %d", img.Offset(), r.begun.GetIndex())
 	}
-	r.image, r.meta, r.size = img, r.begun, r.begunSize
+	r.image, r.meta, r.size, r.begin = img, r.begun, r.begunSize, r.begunAt
 	r.reader, r.begun = nil, nil
 	if r.installed {
 		r.entries, r.positions = nil, nil
@@ -161,6 +163,14 @@ func (r *recovered) check() error {
 			r.hardState.GetCommit(), last)
 	}
 	return nil
+}
+
+// needed is where the journal begins to hold what is needed; 0 if that is not known.
+func (r *recovered) needed() wal.LSN {
+	if len(r.positions) > 0 {
+		return min(r.begin, r.positions[0].at)
+	}
+	return r.begin
 }
 
 // last is the index of the last entry.

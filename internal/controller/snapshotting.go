@@ -2,6 +2,7 @@ package controller
 
 import (
 	"iter"
+	"math"
 
 	"chronik/internal/metadata"
 	"chronik/internal/wal"
@@ -48,17 +49,21 @@ func (l *loop) considerSnapshot() {
 	if s.meta != nil || l.err != nil || index == s.index {
 		return
 	}
-	// What is due merely because of the files' number waits until the broker of this node has registered.
+	// What is due because of the files' number waits until the broker of this node has registered. It is written in one
+	// go: a process that never lives long must get through with it.
 	due := s.due && (l.leading == 0 || l.commands.decided)
-	if !due && s.grown < max(l.o.SnapshotBytes, s.size) {
+	window := snapshotWindow
+	if due {
+		window = math.MaxInt
+	} else if s.grown < max(l.o.SnapshotBytes, s.size) {
 		return
 	}
 	meta := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: l.confState}
-	l.beginSnapshot(meta, l.image)
+	l.beginSnapshot(meta, l.image, window)
 }
 
 // beginSnapshot writes the beginning of a snapshot; the completion of what is written writes what follows.
-func (l *loop) beginSnapshot(meta *raftpb.SnapshotMetadata, img *metadata.Image) {
+func (l *loop) beginSnapshot(meta *raftpb.SnapshotMetadata, img *metadata.Image, window int) {
 	s := &l.snapshot
 	payload, err := appendSnapshotBegin(nil, 0, meta, l.hardState)
 	if err != nil {
@@ -69,16 +74,17 @@ func (l *loop) beginSnapshot(meta *raftpb.SnapshotMetadata, img *metadata.Image)
 	s.next, s.end = iter.Pull(img.Snapshot())
 	s.size, s.due, s.index = 0, false, meta.GetIndex()
 	s.grown = 0 // what is appended from here on counts towards the next one
-	s.begin = l.write(payload, func() { l.continueSnapshot(meta) }).at
+	s.begin = l.write(payload, func() {}).at
+	l.continueSnapshot(meta, window)
 }
 
-func (l *loop) continueSnapshot(meta *raftpb.SnapshotMetadata) {
+func (l *loop) continueSnapshot(meta *raftpb.SnapshotMetadata, window int) {
 	s := &l.snapshot
 	if s.meta != meta { // another took its place
 		return
 	}
 	index := meta.GetIndex()
-	for range snapshotWindow {
+	for range window {
 		chunk, more := s.next()
 		if !more {
 			l.write(appendSnapshotEnd(nil, index), func() { l.endSnapshot(meta) })
@@ -87,7 +93,7 @@ func (l *loop) continueSnapshot(meta *raftpb.SnapshotMetadata) {
 		s.size += int64(len(chunk))
 		l.write(appendSnapshotChunk(nil, index, chunk), func() {})
 	}
-	l.after(func() { l.continueSnapshot(meta) })
+	l.after(func() { l.continueSnapshot(meta, window) })
 }
 
 // endSnapshot releases what the durable snapshot replaces: all before its beginning, but for entries above its index.

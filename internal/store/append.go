@@ -84,6 +84,7 @@ func (p *Partition) appendError(err error) error {
 		return kafka.ErrKafkaStorageError.With("no space left for partition %s: free some in %s", p.name(), p.s.o.Dir)
 	}
 	p.s.o.Logger.Error("append failed", "partition", p.name(), "error", err)
+	p.s.failIfSync(err)
 	return storageError(err)
 }
 

@@ -116,6 +116,7 @@ func (s *Store) Close() error {
 	}
 	s.mu.closed = true
 	s.mu.Unlock()
+	s.drain()
 	close(s.stop)
 	s.background.Wait()
 	err := s.shutdown()
@@ -124,6 +125,24 @@ func (s *Store) Close() error {
 	}
 	s.release()
 	return err
+}
+
+// drain waits until what was logged is durable, while checkpoints still make room in the WAL. It does not wait for space on
+// the disk.
+func (s *Store) drain() {
+	for s.wal.Space() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), drainStep)
+		err := s.wal.WaitDurable(ctx, s.wal.Next()-1)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return
+		}
+		if s.o.NoBackground && s.walFull.Load() {
+			if err := s.syncOnce(); err != nil {
+				return
+			}
+		}
+	}
 }
 
 // shutdown leaves a clean checkpoint behind, if all went well.

@@ -54,6 +54,9 @@ const (
 	// spaceRetry is how long a background sync waits that found no space.
 	spaceRetry = time.Second
 
+	// drainStep is how often a Close that waits for the WAL looks whether that still makes sense.
+	drainStep = 50 * time.Millisecond
+
 	defaultRetentionInterval = 5 * time.Minute
 )
 

@@ -183,14 +183,14 @@ func (p *Partition) opened() (*log.Log, error) {
 		return nil, err
 	}
 	l, err := p.openLog()
+	if err == nil {
+		err = l.FinishRecovery()
+	}
+	if err == nil { // a deletion that a crash undid
+		_, err = l.DropBelowLogStart()
+	}
 	if err != nil {
-		return nil, err
-	}
-	if err := l.FinishRecovery(); err != nil {
-		return nil, err
-	}
-	// A deletion that a crash undid.
-	if _, err := l.DropBelowLogStart(); err != nil {
+		p.s.failIfSync(err)
 		return nil, err
 	}
 	if hw := p.hw.Load(); hw > 0 {

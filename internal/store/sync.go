@@ -106,8 +106,21 @@ func onlySpace(err error) bool {
 		}
 		return true
 	}
+	return errors.Is(err, syscall.ENOSPC) && !isSync(err)
+}
+
+// isSync tells whether an error is that of a sync, or of a call that names no file.
+func isSync(err error) bool {
 	var named *fs.PathError
-	return errors.Is(err, syscall.ENOSPC) && errors.As(err, &named) && !strings.Contains(named.Op, "sync")
+	return !errors.As(err, &named) || strings.Contains(named.Op, "sync")
+}
+
+// failIfSync is for errors of calls that do more than sync: a sync that failed is fatal wherever it happened.
+func (s *Store) failIfSync(err error) {
+	var named *fs.PathError
+	if errors.As(err, &named) && isSync(err) {
+		s.fail(err)
+	}
 }
 
 // checkpoint syncs every dirty log and writes a checkpoint. The caller holds syncSlot.

@@ -159,15 +159,15 @@ func (d *decoder) state() log.Checkpoint {
 	return c
 }
 
-// submit gives an operation to the WAL. With a placement, batches are its bytes and lie there.
+// submit gives an operation to the WAL. For an append, p's slot is held, batches are its bytes and segment is where they
+// lie; p is nil otherwise.
 func (s *Store) submit(op *operation, p *Partition, batches []byte, segment *log.SegmentFile) (wal.LSN, error) {
-	var room [opSizeMax]byte
-	e := wal.Entry{Head: op.encode(room[:0])}
-	if p != nil {
-		e.Body, e.Stream, e.End, e.Lazy = batches, &p.stream, int64(op.end), p.lazy.Load()
-		if segment != nil {
-			e.Reference = segment
-		}
+	var e wal.Entry
+	if p == nil {
+		e.Head = op.encode(make([]byte, 0, opSizeMax))
+	} else {
+		p.head = op.encode(p.head[:0])
+		e = wal.Entry{Head: p.head, Body: batches, Reference: segment, Stream: &p.stream, End: int64(op.end), Lazy: p.lazy.Load()}
 	}
 	lsn, err := s.wal.Submit(&e)
 	if err != nil {

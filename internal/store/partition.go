@@ -21,6 +21,7 @@ type Partition struct {
 	stream wal.Stream
 
 	appending chan struct{} // one-slot: the order of appends, held over the write
+	head      []byte        // appending's: room for a WAL record's head
 	changing  chan struct{} // one-slot: truncation, reset, log start, deletion; taken before appending
 	opening   chan struct{} // one-slot
 

@@ -202,11 +202,21 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	_, body := get("/metrics")
-	for _, want := range []string{"chronik_serving 1", `chronik_requests_total{api="Produce",key="0"}`, "chronik_wal_commits_total", "chronik_topics 1",
-		`chronik_info{version="test"} 1`} {
-		if !strings.Contains(body, want) {
-			t.Errorf("metrics lack %s", want)
+	// An answer is counted a moment after the client has it.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, body := get("/metrics")
+		missing := ""
+		for _, want := range []string{"chronik_serving 1", `chronik_requests_total{api="Produce",key="0"}`, "chronik_wal_commits_total", "chronik_topics 1",
+			"chronik_replicas_led 1", `chronik_info{version="test"} 1`} {
+			if !strings.Contains(body, want) {
+				missing = want
+			}
+		}
+		if missing == "" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("metrics lack %s:\n%s", missing, body)
 		}
 	}
 	n.stop(t)

@@ -211,7 +211,7 @@ func readEntry(s *segment, file vfs.File, ordinal int, buf []byte) (entry, error
 
 // searchEntries returns the last of n entries in the file for which before holds, where it holds for a prefix, and its
 // ordinal; -1 if there is none. The last steps are done on one block.
-func searchEntries(s *segment, file vfs.File, n int, before func(*entry) bool) (found entry, at int, err error) {
+func searchEntries(s *segment, file vfs.File, n int, before func(entry) bool) (found entry, at int, err error) {
 	back := scanBuffers.Get().(*[]byte)
 	defer scanBuffers.Put(back)
 	const block = scanChunk / indexEntrySize
@@ -222,7 +222,7 @@ func searchEntries(s *segment, file vfs.File, n int, before func(*entry) bool) (
 		if err != nil {
 			return entry{}, -1, err
 		}
-		if before(&e) {
+		if before(e) {
 			low, found = mid, e
 		} else {
 			high = mid
@@ -242,7 +242,7 @@ func searchEntries(s *segment, file vfs.File, n int, before func(*entry) bool) (
 		if err != nil {
 			return entry{}, -1, err
 		}
-		if before(&e) {
+		if before(e) {
 			low, found = mid, e
 		} else {
 			high = mid

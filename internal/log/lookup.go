@@ -45,7 +45,7 @@ func (l *Log) locate(target kafka.Offset) (place, error) {
 	}
 	size := s.size
 	l.mu.Unlock()
-	e, err := l.searchIndex(s, func(e *entry) bool { return s.base+kafka.Offset(e.base) <= target })
+	e, err := l.searchIndex(s, func(e entry) bool { return s.base+kafka.Offset(e.base) <= target })
 	if err != nil {
 		return place{}, err
 	}
@@ -57,7 +57,7 @@ func (l *Log) locatePosition(s *segment, position int64) (place, error) {
 	l.mu.Lock()
 	size := s.size
 	l.mu.Unlock()
-	e, err := l.searchIndex(s, func(e *entry) bool { return int64(e.position) <= position })
+	e, err := l.searchIndex(s, func(e entry) bool { return int64(e.position) <= position })
 	if err != nil {
 		return place{}, err
 	}
@@ -96,8 +96,11 @@ func (l *Log) intervalBytes() int64 {
 
 // searchIndex returns the last entry for which before holds, where it holds for a prefix of the entries; the segment's
 // start if there is none. A broken index is built again from the segment first.
-func (l *Log) searchIndex(s *segment, before func(*entry) bool) (entry, error) {
+func (l *Log) searchIndex(s *segment, before func(entry) bool) (entry, error) {
 	e, err := l.searchIndexOnce(s, before)
+	if err == nil {
+		return e, nil
+	}
 	var broken *Corruption
 	if errors.As(err, &broken) && broken.File == s.indexFile.path {
 		if err := l.rebuildIndex(s, broken); err != nil {
@@ -105,10 +108,10 @@ func (l *Log) searchIndex(s *segment, before func(*entry) bool) (entry, error) {
 		}
 		return l.searchIndexOnce(s, before)
 	}
-	return e, err
+	return entry{}, err
 }
 
-func (l *Log) searchIndexOnce(s *segment, before func(*entry) bool) (entry, error) {
+func (l *Log) searchIndexOnce(s *segment, before func(entry) bool) (entry, error) {
 	if err := l.load(s); err != nil {
 		return entry{}, err
 	}
@@ -116,12 +119,12 @@ func (l *Log) searchIndexOnce(s *segment, before func(*entry) bool) (entry, erro
 	x := &s.index
 	if x.open.length > 0 {
 		e := entry{base: uint32(x.open.base - s.base), position: uint32(x.open.start)}
-		if before(&e) {
+		if before(e) {
 			l.mu.Unlock()
 			return e, nil
 		}
 	}
-	if n := lastBefore(len(x.tail), func(i int) bool { return before(&x.tail[i]) }); n >= 0 {
+	if n := lastBefore(len(x.tail), func(i int) bool { return before(x.tail[i]) }); n >= 0 {
 		e := x.tail[n]
 		l.mu.Unlock()
 		return e, nil

@@ -39,7 +39,7 @@ func (l *Log) searchTimestamp(s *segment, millis int64, from kafka.Offset) (Time
 	size := s.size
 	l.mu.Unlock()
 	// The open interval is compared as one that reaches the present maximum: it is not before.
-	e, err := l.searchIndex(s, func(e *entry) bool { return e.length > 0 && e.maxTimestamp < millis })
+	e, err := l.searchIndex(s, func(e entry) bool { return e.length > 0 && e.maxTimestamp < millis })
 	if err != nil {
 		return TimestampOffset{}, false, err
 	}

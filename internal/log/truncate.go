@@ -107,7 +107,7 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 // indexBelow is the state of a segment's index were the segment to end at a batch boundary.
 func (l *Log) indexBelow(at place) (*segment, error) {
 	s := at.s
-	e, err := l.searchIndex(s, func(e *entry) bool { return e.length > 0 && e.end() <= at.position })
+	e, err := l.searchIndex(s, func(e entry) bool { return e.length > 0 && e.end() <= at.position })
 	if err != nil {
 		return nil, err
 	}

@@ -184,7 +184,7 @@ func crashHistory(t *testing.T, seed uint64) {
 			t.Fatalf("replay ends at %d, the log at %d", next, l.Next())
 		}
 		if rng.IntN(2) == 0 {
-			fs.KillAfter(1+rng.Int64N(80), rng)
+			fs.KillAfter(1+rng.Int64N(80), rand.New(rand.NewPCG(rng.Uint64(), 1)))
 		}
 		for i := range rng.IntN(60) {
 			data := fmt.Sprintf("%d/%d %s", seed, i, make([]byte, rng.IntN(3000)))

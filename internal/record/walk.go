@@ -1,10 +1,6 @@
 package record
 
-import (
-	"encoding/binary"
-
-	"chronik/internal/kafka"
-)
+import "chronik/internal/kafka"
 
 // walker checks the records of one batch. It is filled by Validate, and used once.
 type walker struct {
@@ -21,14 +17,14 @@ type walker struct {
 	badTime bool // one of them for its timestamp
 }
 
-// walk goes over uncompressed records without copying or allocating. It is the hot path of Produce: the lengths and
-// deltas of most records take one or two bytes, which are read without a call.
+// walk goes over uncompressed records without copying or allocating. It is the hot path of Produce: lengths and deltas of one
+// or two bytes, which most are, are read without a call.
 func (w *walker) walk(data []byte) error {
 	w.max = NoTimestamp
+	check := w.needKeys || w.refuseAll
 	p := 0
 	for i := int32(0); i < w.count; i++ {
 		var size, n int32
-		var delta int64
 		if p+2 <= len(data) && data[p+1] < 0x80 && data[p] >= 0x80 {
 			u := uint32(data[p]&0x7f) | uint32(data[p+1])<<7
 			size = int32(u>>1) ^ -int32(u&1)
@@ -41,19 +37,34 @@ func (w *walker) walk(data []byte) error {
 		}
 		r := data[p : p+int(size)]
 		p += int(size)
-		q := 1 // behind the record's attributes, which are unused
-		if delta, q = varint(r, q); q < 0 {
+
+		var delta int64
+		q := 2 // behind the record's attributes, which are unused, and a delta of one byte
+		if len(r) > 1 && r[1] < 0x80 {
+			delta = int64(r[1]>>1) ^ -int64(r[1]&1)
+		} else if delta, q = varint(r, 1); q < 0 {
 			return errRecord(i)
 		}
-		if q = offsetDelta(r, q, i); q < 0 {
+		if u := uint32(i) << 1; u < 0x80 && q < len(r) && r[q] == byte(u) {
+			q++
+		} else if u >= 0x80 && u < 0x4000 && q+2 <= len(r) && r[q] == byte(u|0x80) && r[q+1] == byte(u>>7) {
+			q += 2
+		} else if d, behind := varint32(r, q); behind < 0 || d != i {
 			return errRecordOffset(i)
+		} else {
+			q = behind
 		}
-		keySize, q := varint32(r, q)
-		if q < 0 || int64(keySize) > int64(len(r)-q) {
-			return errRecord(i)
-		}
-		if keySize > 0 {
-			q += int(keySize)
+		nullKey := q < len(r) && r[q] == 1 // -1
+		if nullKey {
+			q++
+		} else {
+			var keySize int32
+			keySize, q = varint32(r, q)
+			if q < 0 || int64(keySize) > int64(len(r)-q) {
+				return errRecord(i)
+			}
+			q += int(max(keySize, 0))
+			nullKey = keySize < 0
 		}
 		if q+2 <= len(r) && r[q+1] < 0x80 && r[q] >= 0x80 {
 			u := uint32(r[q]&0x7f) | uint32(r[q+1])<<7
@@ -62,50 +73,27 @@ func (w *walker) walk(data []byte) error {
 		} else if n, q = varint32(r, q); q < 0 {
 			return errRecord(i)
 		}
-		if n > 0 {
-			if int64(n) > int64(len(r)-q) {
-				return errRecord(i)
-			}
-			q += int(n)
+		if int64(n) > int64(len(r)-q) {
+			return errRecord(i)
 		}
-		if q == len(r)-1 && r[q] == 0 {
-			q++ // no headers
-		} else if q = headers(r, q); q != len(r) {
+		q += int(max(n, 0))
+		// Most records have no headers: a single 0 ends them.
+		if (q != len(r)-1 || r[q] != 0) && headers(r, q) != len(r) {
 			return errRecord(i)
 		}
 		ts := w.base
 		if !w.fixed {
 			ts += delta
 		}
-		if ts > w.max {
-			w.max = ts
-		}
-		if ts < w.low || ts > w.high || keySize < 0 && w.needKeys || w.refuseAll {
-			w.refuse(i, ts, keySize < 0)
+		w.max = max(w.max, ts)
+		if check && (nullKey || w.refuseAll) || ts < w.low || ts > w.high {
+			w.refuse(i, ts, nullKey)
 		}
 	}
 	if p != len(data) {
 		return kafka.ErrInvalidRecord.With("%d bytes follow the last of the record batch's %d records", len(data)-p, w.count)
 	}
 	return nil
-}
-
-// offsetDelta checks that the delta at q is want and returns the position behind it, -1 if it is not.
-func offsetDelta(r []byte, q int, want int32) int {
-	if u := uint32(want) << 1; u < 0x80 {
-		if q < len(r) && r[q] == byte(u) {
-			return q + 1
-		}
-	} else if u < 0x4000 && q+2 <= len(r) {
-		if binary.LittleEndian.Uint16(r[q:]) == uint16(u&0x7f|0x80|u<<1&0x7f00) {
-			return q + 2
-		}
-	}
-	d, q := varint32(r, q)
-	if d != want {
-		return -1
-	}
-	return q
 }
 
 // headers walks over a record's headers and returns the position behind them, -1 if they are broken.

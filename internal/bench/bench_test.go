@@ -49,6 +49,25 @@ func TestProduceIsReadBack(t *testing.T) {
 	}
 }
 
+func TestMorePartitionsThanConnections(t *testing.T) {
+	o := small(t, DriverRaw)
+	o.Partitions, o.TopicConfig, o.Topic, o.KeepTopic = 7, nil, "spread", true
+	r, err := Produce(t.Context(), o)
+	if err != nil || r.Verified == "" {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	target, err := prepare(t.Context(), &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = target.close(t.Context()) }()
+	for p, end := range target.start {
+		if end == 0 {
+			t.Errorf("partition %d got nothing", p)
+		}
+	}
+}
+
 func TestConsume(t *testing.T) {
 	for _, driver := range []string{DriverRaw, DriverClient} {
 		r, err := Consume(t.Context(), small(t, driver))

@@ -30,7 +30,7 @@ func fill(ctx context.Context, o *Options, t *target) error {
 		if err != nil {
 			return err
 		}
-		frames[p] = produceFrame(t.name, int32(p), -1, batch)
+		frames[p], _ = produceFrame(t.name, int32(p), -1, batch)
 	}
 	m := &meter{}
 	ctx, cancel := context.WithCancel(ctx)

@@ -58,8 +58,8 @@ func appendString(dst []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
-// produceFrame is a whole Produce request for one batch.
-func produceFrame(topic string, partition int32, acks int16, batch []byte) []byte {
+// produceFrame is a whole Produce request for one batch, and where in it the partition's number stands.
+func produceFrame(topic string, partition int32, acks int16, batch []byte) (frame []byte, partitionAt int) {
 	f := header(nil, 0, produceVersion)
 	f = append(f, 0xff, 0xff) // no transactional ID
 	f = binary.BigEndian.AppendUint16(f, uint16(acks))
@@ -67,9 +67,10 @@ func produceFrame(topic string, partition int32, acks int16, batch []byte) []byt
 	f = binary.BigEndian.AppendUint32(f, 1)
 	f = appendString(f, topic)
 	f = binary.BigEndian.AppendUint32(f, 1)
+	partitionAt = len(f)
 	f = binary.BigEndian.AppendUint32(f, uint32(partition))
 	f = binary.BigEndian.AppendUint32(f, uint32(len(batch)))
-	return sized(append(f, batch...))
+	return sized(append(f, batch...)), partitionAt
 }
 
 // fetchFrame is a whole Fetch request for one partition; setOffset patches where it starts.

@@ -27,6 +27,9 @@ type rawProducer struct {
 	topic string
 	addr  string
 	frame []byte
+	turns []int32 // the partitions that this connection goes round, all of one leader
+	at    int     // of the partition's number in frame
+	turn  int
 	ack   ack
 	phase *phases
 	meter *meter
@@ -34,7 +37,8 @@ type rawProducer struct {
 	hist  histogram
 }
 
-// produceRaw runs o.Connections sockets, each with its own batch to one partition.
+// produceRaw runs o.Connections sockets, each with its own batch, to one partition or, where there are more partitions
+// than sockets, to its share of them in turn.
 func produceRaw(ctx context.Context, o *Options, t *target) (*Report, []ack, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -48,7 +52,12 @@ func produceRaw(ctx context.Context, o *Options, t *target) (*Report, []ack, err
 		}
 		p := int32(i) % int32(len(t.leaders))
 		w := &rawProducer{o: o, topic: t.name, addr: t.leaders[p], phase: phase, meter: m}
-		w.frame = produceFrame(t.name, p, o.Acks, batch)
+		w.frame, w.at = produceFrame(t.name, p, o.Acks, batch)
+		for q := p; int(q) < len(t.leaders); q += int32(o.Connections) {
+			if t.leaders[q] == w.addr {
+				w.turns = append(w.turns, q)
+			}
+		}
 		w.ack = ack{partition: p, crc: binary.BigEndian.Uint32(batch[17:])}
 		if o.Rate > 0 {
 			w.pace = time.Duration(int64(time.Second) * int64(o.Connections) * int64(o.BatchSize) / int64(o.Rate))
@@ -100,7 +109,7 @@ func (w *rawProducer) pingPong(conn net.Conn) error {
 	for !w.phase.stop.Load() {
 		next = w.wait(next)
 		began := time.Now()
-		if _, err := conn.Write(w.frame); err != nil {
+		if _, err := conn.Write(w.next()); err != nil {
 			return fmt.Errorf("bench: write to %s: %w", w.addr, err)
 		}
 		var err error
@@ -110,6 +119,15 @@ func (w *rawProducer) pingPong(conn net.Conn) error {
 		w.answered(began, buf)
 	}
 	return nil
+}
+
+// next is the frame for the next partition in turn. It belongs to whoever writes.
+func (w *rawProducer) next() []byte {
+	if len(w.turns) > 1 {
+		binary.BigEndian.PutUint32(w.frame[w.at:], uint32(w.turns[w.turn%len(w.turns)]))
+		w.turn++
+	}
+	return w.frame
 }
 
 func (w *rawProducer) wait(next time.Time) time.Time {
@@ -130,7 +148,7 @@ func (w *rawProducer) pipeline(conn net.Conn) error {
 		for !w.phase.stop.Load() {
 			next = w.wait(next)
 			sent <- time.Now()
-			if _, err := conn.Write(w.frame); err != nil {
+			if _, err := conn.Write(w.next()); err != nil {
 				failed <- fmt.Errorf("bench: write to %s: %w", w.addr, err)
 				return
 			}

@@ -177,5 +177,5 @@ func (s *subject) perSync(o Options) func(context.Context) (*Report, error) {
 	}
 }
 
-// walSyncs counts the fdatasyncs of the data WAL.
-const walSyncs = "chronik_wal_fsyncs_total"
+// walSyncs counts the groups of the data WAL, an fdatasync each.
+const walSyncs = "chronik_wal_commits_total"

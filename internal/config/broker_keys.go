@@ -24,7 +24,7 @@ var nodeKeys = []Key{
 	text("http", "127.0.0.1:6092", func(c *Config) *string { return &c.HTTP }, hostPortOrNone,
 		"The address of /metrics, /healthz, /readyz and /debug/pprof, host:port; none for no HTTP.").flag("http").valid("host:port or none"),
 	advertise("advertise",
-		"The address that clients are told to connect to, host or host:port, one for all listeners or one for each in their order. Without it a client is told the address that it dialled, which works through port forwarding and in containers as long as the port is the same.").flag("advertise"),
+		"The address that clients are told to connect to, host or host:port, one for all listeners or one for each in their order. Without it a client is told the address that it dialled, as the node sees it. Behind address translation, such as a published port of a container, the node sees its own address instead: then give the one that clients use.").flag("advertise"),
 	text("tls.cert", "", func(c *Config) *string { return &c.TLSCert }, notEmpty,
 		"The PEM file with the certificate chain of the TLS listeners. It is read again when it changes.").flag("tls-cert"),
 	text("tls.key", "", func(c *Config) *string { return &c.TLSKey }, notEmpty,

@@ -187,7 +187,7 @@ func (h *history) open(mayFail bool) bool {
 	if mayFail {
 		switch h.rng.IntN(8) {
 		case 0:
-			h.disk.KillAfter(1+h.rng.Int64N(60), h.rng)
+			h.disk.KillAfter(1+h.rng.Int64N(60), rand.New(rand.NewPCG(h.rng.Uint64(), 0)))
 		case 1:
 			h.ailing = true
 			ops := []vfs.Operation{vfs.OpSync | vfs.OpSyncDir, vfs.OpRead, vfs.OpAny}[h.rng.IntN(3)]

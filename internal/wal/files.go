@@ -38,6 +38,7 @@ type files struct {
 		live    []*file // hold records that are needed, in order; the last one is being written
 		spare   []*file // of full size, not needed
 		making  bool
+		closed  bool
 		retryAt time.Time
 	}
 	scanned   []scannedFile // what Open found, for Replay
@@ -195,7 +196,7 @@ func (l *Log) reuse(f *file) {
 		}
 	}
 	fs.mu.Lock()
-	keep := f.f != nil && f.size == l.o.FileSize && len(fs.mu.spare) < spareFilesMax
+	keep := f.f != nil && !fs.mu.closed && f.size == l.o.FileSize && len(fs.mu.spare) < spareFilesMax
 	if keep {
 		fs.mu.spare = append(fs.mu.spare, f)
 	}
@@ -261,7 +262,11 @@ func (l *Log) makeSpares() {
 			fs.mu.retryAt = now.Add(spareRetry)
 		}
 		fs.mu.Unlock()
-		if err != nil {
+		var sync syncError
+		switch {
+		case errors.As(err, &sync): // the kernel reports it once: another sync of the directory would seem to succeed
+			l.fail(err)
+		case err != nil:
 			l.o.Logger.Warn("no spare write-ahead log file could be made; the one in use grows", "error", err)
 		}
 	}
@@ -279,6 +284,9 @@ func (l *Log) makeSpare() (*file, error) {
 		if err = f.f.Sync(); err == nil {
 			err = l.o.FS.SyncDir(l.o.Dir)
 		}
+		if err != nil {
+			err = syncError{fmt.Errorf("sync spare write-ahead log %s: %w", f.name, err)}
+		}
 	}
 	if err != nil || !ok {
 		l.remove(f)
@@ -288,6 +296,11 @@ func (l *Log) makeSpare() (*file, error) {
 	return f, nil
 }
 
+// syncError tells a failed sync from what else can go wrong.
+type syncError struct{ error }
+
+func (e syncError) Unwrap() error { return e.error }
+
 func (l *Log) zero(f *file) (ok bool, err error) {
 	zeros := make([]byte, min(zeroChunk, l.o.FileSize))
 	for at := int64(0); at < l.o.FileSize; at += int64(len(zeros)) {
@@ -296,7 +309,7 @@ func (l *Log) zero(f *file) (ok bool, err error) {
 			return false, err
 		}
 		if err := f.f.Datasync(); err != nil {
-			return false, err
+			return false, syncError{fmt.Errorf("sync spare write-ahead log %s: %w", f.name, err)}
 		}
 		if !l.sleep(zeroPause) {
 			return false, nil
@@ -306,8 +319,13 @@ func (l *Log) zero(f *file) (ok bool, err error) {
 }
 
 func (fs *files) close() error {
+	fs.mu.Lock()
+	fs.mu.closed = true
+	lists := [][]*file{fs.mu.live, fs.mu.spare}
+	fs.mu.live, fs.mu.spare = nil, nil
+	fs.mu.Unlock()
 	var errs []error
-	for _, list := range [][]*file{fs.mu.live, fs.mu.spare} {
+	for _, list := range lists {
 		for _, f := range list {
 			if f.f != nil {
 				errs = append(errs, f.f.Close())

@@ -174,7 +174,7 @@ func (h *history) run() {
 // open recovers the log and compares it with the model; nil if a crash ended that.
 func (h *history) open(mayDie bool) *wal.Log {
 	if mayDie && h.rng.IntN(4) == 0 {
-		h.disk.KillAfter(1+h.rng.Int64N(30), h.rng)
+		h.disk.KillAfter(1+h.rng.Int64N(30), rand.New(rand.NewPCG(h.rng.Uint64(), 0)))
 	}
 	h.faulty, h.ailing, h.closing, h.fatals = vfs.NewFault(h.disk, clock.System{}), false, false, 0
 	if err := h.settle(); err != nil {

@@ -155,13 +155,6 @@ func (h *handle) open(do func() (vfs.File, error)) (vfs.File, error) {
 	return file, nil
 }
 
-// retain adds a reference to a file that the caller holds open.
-func (h *handle) retain() {
-	h.files.mu.Lock()
-	h.refs++
-	h.files.mu.Unlock()
-}
-
 // release ends an acquire.
 func (h *handle) release() { h.letGo(false) }
 

@@ -111,8 +111,6 @@ type indexState struct {
 	open    interval // behind those, not yet an entry
 }
 
-func (x *indexState) entries() int { return x.written + len(x.tail) }
-
 // close turns the open interval into an entry.
 func (s *segment) closeIntervalLocked() {
 	x := &s.index

@@ -170,7 +170,7 @@ func (l *Log) openActive(s *segment, position int64) error {
 	case written > 0:
 		s.index = indexState{written: written, open: interval{start: last.end()}}
 		s.maxTimestamp, s.maxOffset = last.maxTimestamp, s.base+kafka.Offset(last.maxOffset)
-		if s.end, err = l.verifyInterval(s, file, &last); err != nil {
+		if s.end, err = l.verifyInterval(s, file, &last, nil); err != nil {
 			return err
 		}
 		s.size = last.end()
@@ -239,8 +239,8 @@ func (l *Log) readIndexEnd(s *segment, size int64) (written int, last entry, err
 
 // verifyInterval checks an interval of a segment against its entry, byte by byte and batch by batch, and returns the
 // offset behind it.
-func (l *Log) verifyInterval(s *segment, file vfsFile, e *entry) (kafka.Offset, error) {
-	buf := make([]byte, e.length)
+func (l *Log) verifyInterval(s *segment, file vfsFile, e *entry, buf []byte) (kafka.Offset, error) {
+	buf = slices.Grow(buf[:0], int(e.length))[:e.length]
 	if err := readFull(file, s.data.path, buf, int64(e.position)); err != nil {
 		return 0, err
 	}

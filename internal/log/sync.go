@@ -1,6 +1,10 @@
 package log
 
-import "chronik/internal/kafka"
+import (
+	"slices"
+
+	"chronik/internal/kafka"
+)
 
 // Synced is a state of which every byte is known to be synced.
 func (l *Log) Synced() Checkpoint {
@@ -49,6 +53,26 @@ func (l *Log) Sync() (Checkpoint, error) {
 			return c, err
 		}
 	}
+}
+
+// SyncData syncs the bytes of every segment with any that Sync has not synced, and the segments' names; it writes nothing,
+// so that it needs no space. What Synced tells stays as it is. An error is fatal to the process.
+func (l *Log) SyncData() error {
+	l.maintenance <- struct{}{}
+	defer func() { <-l.maintenance }()
+	l.mu.Lock()
+	segments := slices.Clone(l.mu.segments)
+	from := l.mu.synced.Segment
+	l.mu.Unlock()
+	for _, s := range segments {
+		if s.base < from {
+			continue
+		}
+		if err := s.data.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SyncOldest syncs the oldest segment that has unsynced bytes (data, index, directory entry), the epoch history and a

@@ -104,6 +104,7 @@ func (l *Log) verifySegment(ctx context.Context, s *segment, active bool, found 
 func (l *Log) verifyIntervals(ctx context.Context, s *segment, file vfsFile, found func(*Corruption)) (int64, kafka.Offset, error) {
 	position, offset := int64(0), s.base
 	var fault *Corruption
+	buf := make([]byte, 0, 64<<10)
 	if err := l.load(s); errors.As(err, &fault) {
 		found(fault)
 		return 0, s.base, nil
@@ -129,7 +130,7 @@ func (l *Log) verifyIntervals(ctx context.Context, s *segment, file vfsFile, fou
 			found(&Corruption{File: s.indexFile.path, Position: indexHeaderSize + int64(i)*indexEntrySize, Offset: offset, Reason: fmt.Sprintf("entry %d begins at byte %d, the one before it ends at %d", i, e.position, position)})
 			return position, offset, nil
 		}
-		next, err := l.verifyInterval(s, file, &e)
+		next, err := l.verifyInterval(s, file, &e, buf)
 		position = e.end()
 		switch {
 		case errors.As(err, &fault):

@@ -39,7 +39,6 @@ const (
 	attrTimestampType = 0x08
 	attrTransactional = 0x10
 	attrControl       = 0x20
-	attrDeleteHorizon = 0x40
 )
 
 // Sentinels of the format.
@@ -118,7 +117,6 @@ func (b Batch) TimestampType() TimestampType {
 func (b Batch) Transactional() bool    { return b[offAttributes+1]&attrTransactional != 0 }
 func (b Batch) Control() bool          { return b[offAttributes+1]&attrControl != 0 }
 func (b Batch) HasProducerID() bool    { return b.ProducerID() != kafka.NoProducerID }
-func (b Batch) hasDeleteHorizon() bool { return b[offAttributes+1]&attrDeleteHorizon != 0 }
 
 // Records is what follows the header: the records, compressed or not.
 func (b Batch) Records() []byte { return b[HeaderSize:b.Size()] }

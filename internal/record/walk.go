@@ -21,7 +21,6 @@ type walker struct {
 // or two bytes, which most are, are read without a call.
 func (w *walker) walk(data []byte) error {
 	w.max = NoTimestamp
-	check := w.needKeys || w.refuseAll
 	p := 0
 	for i := int32(0); i < w.count; i++ {
 		var size, n int32
@@ -81,19 +80,24 @@ func (w *walker) walk(data []byte) error {
 		if (q != len(r)-1 || r[q] != 0) && headers(r, q) != len(r) {
 			return errRecord(i)
 		}
-		ts := w.base
-		if !w.fixed {
-			ts += delta
-		}
-		w.max = max(w.max, ts)
-		if check && (nullKey || w.refuseAll) || ts < w.low || ts > w.high {
-			w.refuse(i, ts, nullKey)
-		}
+		w.take(i, delta, nullKey)
 	}
 	if p != len(data) {
 		return kafka.ErrInvalidRecord.With("%d bytes follow the last of the record batch's %d records", len(data)-p, w.count)
 	}
 	return nil
+}
+
+// take judges a record by its timestamp and key.
+func (w *walker) take(i int32, delta int64, nullKey bool) {
+	ts := w.base
+	if !w.fixed {
+		ts += delta
+	}
+	w.max = max(w.max, ts)
+	if ts < w.low || ts > w.high || nullKey && w.needKeys || w.refuseAll {
+		w.refuse(i, ts, nullKey)
+	}
 }
 
 // headers walks over a record's headers and returns the position behind them, -1 if they are broken.

@@ -52,19 +52,14 @@ func (w *walker) walkStream(s *stream) error {
 			return errSize(i, int32(size), s.end-s.p)
 		}
 		start := s.taken()
-		ts, nullKey, err := w.streamRecord(s, i)
+		delta, nullKey, err := w.streamRecord(s, i)
 		if err != nil {
 			return err
 		}
 		if s.taken()-start != size {
 			return errRecord(i)
 		}
-		if ts > w.max {
-			w.max = ts
-		}
-		if ts < w.low || ts > w.high || nullKey && w.needKeys || w.refuseAll {
-			w.refuse(i, ts, nullKey)
-		}
+		w.take(i, delta, nullKey)
 	}
 	if s.more() {
 		return kafka.ErrInvalidRecord.With("bytes follow the last of the record batch's %d records", w.count)
@@ -76,7 +71,7 @@ func (w *walker) walkStream(s *stream) error {
 }
 
 // streamRecord reads one record behind its length.
-func (w *walker) streamRecord(s *stream, i int32) (ts int64, nullKey bool, err error) {
+func (w *walker) streamRecord(s *stream, i int32) (delta int64, nullKey bool, err error) {
 	if !s.skip(1) {
 		return 0, false, errRecord(i)
 	}
@@ -105,11 +100,7 @@ func (w *walker) streamRecord(s *stream, i int32) (ts int64, nullKey bool, err e
 			return 0, false, errRecord(i)
 		}
 	}
-	ts = w.base
-	if !w.fixed {
-		ts += delta
-	}
-	return ts, keySize < 0, nil
+	return delta, keySize < 0, nil
 }
 
 // taken is a position: the number of bytes consumed, up to a constant.

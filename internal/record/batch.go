@@ -114,9 +114,9 @@ func (b Batch) TimestampType() TimestampType {
 	}
 	return CreateTime
 }
-func (b Batch) Transactional() bool    { return b[offAttributes+1]&attrTransactional != 0 }
-func (b Batch) Control() bool          { return b[offAttributes+1]&attrControl != 0 }
-func (b Batch) HasProducerID() bool    { return b.ProducerID() != kafka.NoProducerID }
+func (b Batch) Transactional() bool { return b[offAttributes+1]&attrTransactional != 0 }
+func (b Batch) Control() bool       { return b[offAttributes+1]&attrControl != 0 }
+func (b Batch) HasProducerID() bool { return b.ProducerID() != kafka.NoProducerID }
 
 // Records is what follows the header: the records, compressed or not.
 func (b Batch) Records() []byte { return b[HeaderSize:b.Size()] }

@@ -155,7 +155,7 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 	identity := b.store.Identity()
 	b.controller, err = controller.Open(controller.Options{
 		FS: b.deps.FS, Dir: b.metadataDir(), NodeID: kafka.BrokerID(b.cfg.NodeID), Directory: identity.Directory,
-		ClusterID: identity.ClusterID,
+		ClusterID: identity.ClusterID, Joined: identity.ClusterID != "",
 		Defaults: controller.Defaults{
 			Partitions: b.cfg.NumPartitions, ReplicationFactor: max(0, b.cfg.DefaultReplicationFactor),
 			SyncInterval: b.cfg.Topic.Sync == config.SyncInterval,

@@ -60,6 +60,10 @@ func OpenMemory(o Options) (*Controller, error) {
 // start begins the loop with what was recovered.
 func (c *Controller) start(j journal, r *recovered) error {
 	formed := r.image == nil
+	if formed && c.o.Joined {
+		return fmt.Errorf("the metadata in %s are gone, but the data directory belongs to cluster %s: restore them from a backup or another node; to start anew, move the whole data directory away",
+			c.o.Dir, c.o.ClusterID)
+	}
 	if formed {
 		clusterID := c.o.ClusterID
 		if clusterID == "" {

@@ -21,6 +21,8 @@ type Options struct {
 	// ClusterID is the cluster that this node belongs to. A node without metadata forms a cluster of that name, or of a
 	// random one if it is empty; metadata of another cluster is refused.
 	ClusterID string
+	// Joined says that this node has had metadata before: if there are none now, they are lost, and no cluster is formed.
+	Joined bool
 
 	Defaults Defaults
 	Limits   Limits

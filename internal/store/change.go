@@ -211,9 +211,13 @@ func (p *Partition) setChangeFrom(lsn wal.LSN) {
 	p.mu.Unlock()
 }
 
-// syncLog syncs all of a log; an error is fatal.
+// syncLog syncs all of a log; an error is fatal, but for a lack of space while an index or the like was written: it loses
+// nothing, and the caller has changed nothing yet.
 func (p *Partition) syncLog(l *log.Log) (log.Checkpoint, error) {
 	c, err := l.Sync()
+	if err != nil && onlySpace(err) {
+		return c, p.appendError(err)
+	}
 	if err != nil {
 		p.s.fail(fmt.Errorf("sync partition %s: %w", p.name(), err))
 		return c, storageError(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"path"
 
 	"chronik/internal/kafka"
@@ -89,13 +88,9 @@ func decodeCheckpoint(b []byte) (*checkpoint, error) {
 	return c, nil
 }
 
-// readCheckpoint returns that of an empty directory if there is none.
 func readCheckpoint(fsys vfs.FS, dir string) (*checkpoint, error) {
 	name := path.Join(dir, checkpointName)
 	b, err := readFile(fsys, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &checkpoint{from: 1}, nil
-	}
 	if err != nil {
 		return nil, err
 	}

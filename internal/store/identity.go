@@ -64,6 +64,14 @@ func openIdentity(fsys vfs.FS, dir string, nodeID int32) (Identity, error) {
 	name := path.Join(dir, nodeName)
 	b, err := readFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
+		// It is the first file that is made, and made durable: where there is anything else, it was lost.
+		found, err := anyOf(fsys, dir, checkpointName, walDir, metadataDir, partitionsDir)
+		if err == nil && found != "" {
+			err = lost(name, found)
+		}
+		if err != nil {
+			return Identity{}, err
+		}
 		id := Identity{NodeID: nodeID}
 		_, _ = rand.Read(id.Directory[:]) // never fails
 		return id, writeFile(fsys, dir, nodeName, id.encode())

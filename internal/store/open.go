@@ -52,7 +52,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.identity, err = openIdentity(fsys, dir, s.o.NodeID); err != nil {
 		return err
 	}
-	c, err := readCheckpoint(fsys, dir)
+	c, err := s.openCheckpoint()
 	if err != nil {
 		return err
 	}
@@ -60,11 +60,14 @@ func (s *Store) open(ctx context.Context) error {
 	if s.wal, err = s.openWAL(c); err != nil {
 		return err
 	}
+	if err := s.checkWAL(); err != nil {
+		return err
+	}
 	s.unclean = !s.wal.Clean() && s.wal.Next() > 1
 	if !s.unclean {
 		s.cleanStart = s.wal.Next()
 	}
-	return s.recover(ctx, c)
+	return s.recoverOnceThereIsSpace(ctx, c)
 }
 
 // makeDirs makes the directories. Until there is an identity, which is written after this, their names may not be durable,

@@ -5,11 +5,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
+	"chronik/internal/kafka"
 	"chronik/internal/log"
 	"chronik/internal/wal"
 )
@@ -17,8 +20,34 @@ import (
 // recovery is one run of it.
 type recovery struct {
 	survey
-	s     *Store
-	stats Recovery
+	s      *Store
+	stats  Recovery
+	broken bool // a log ended before a reference
+}
+
+// recoverOnceThereIsSpace waits where replay has to write what a power loss took and the disk is full: it begins again.
+func (s *Store) recoverOnceThereIsSpace(ctx context.Context, c *checkpoint) error {
+	for warned := false; ; warned = true {
+		err := s.recover(ctx, c)
+		if err == nil || !onlySpace(err) {
+			return err
+		}
+		if !warned {
+			s.o.Logger.Error("recovery waits: no space left in the data directory; free some", "dir", s.o.Dir, "error", err)
+		}
+		if err := s.closeLogs(); err != nil {
+			return err
+		}
+		s.mu.partitions, s.mu.dirty = map[kafka.TopicPartition]*Partition{}, nil
+		s.dirtyCount.Store(0)
+		t := s.o.Clock.NewTimer(spaceRetry)
+		select {
+		case <-t.C():
+		case <-ctx.Done():
+			t.Stop()
+			return errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 // recover brings the partitions to where the WAL ends. Nothing that it finds counts as durable before it is synced again.
@@ -59,7 +88,7 @@ func (s *Store) recover(ctx context.Context, c *checkpoint) error {
 		if err := r.settle(ctx); err != nil {
 			return err
 		}
-		if err := s.writeCheckpoint(s.wal.Durable()); err != nil {
+		if err := r.checkpoint(); err != nil {
 			return err
 		}
 	}
@@ -153,7 +182,7 @@ func (r *recovery) applyAppend(pl *plan, rec wal.Record, op *operation, batches 
 		var damage *log.Corruption
 		if errors.As(err, &damage) && rec.LSN >= r.referencesUntil {
 			// It was never acknowledged, and neither was anything behind it.
-			pl.ended = true
+			pl.ended, r.broken = true, true
 			r.s.o.Logger.Info("a partition's log ends before a reference that did not reach the disk", "partition", op.id, "offset", op.first)
 			return nil
 		}
@@ -233,6 +262,26 @@ func (r *recovery) settle(ctx context.Context) error {
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
+// checkpoint makes the next replay start here. It needs some space, and what was recovered is durable without it: a full
+// disk only puts it off.
+func (r *recovery) checkpoint() error {
+	s := r.s
+	if s.dirtyCount.Load() == 0 {
+		err := s.writeCheckpoint(s.wal.Durable())
+		// A reference that never reached the disk must not be replayed again: the WAL's next group says that everything
+		// before it is synced, which would make it damage.
+		if err == nil || !onlySpace(err) || r.broken {
+			return err
+		}
+	} else if r.broken {
+		return &fs.PathError{Op: "write", Path: path.Join(s.o.Dir, checkpointName), Err: syscall.ENOSPC}
+	}
+	s.o.Logger.Warn("recovered, but there is no space for a checkpoint; it is put off", "dir", s.o.Dir)
+	s.syncPutOff.Store(true)
+	s.retrySync()
+	return nil
+}
+
 func (pl *plan) settle() error {
 	if err := pl.log.FinishRecovery(); err != nil {
 		return err
@@ -240,7 +289,14 @@ func (pl *plan) settle() error {
 	if _, err := pl.log.DropBelowLogStart(); err != nil {
 		return err
 	}
-	if _, err := pl.log.Sync(); err != nil {
+	_, err := pl.log.Sync()
+	if err != nil && onlySpace(err) {
+		// There is no space for indexes and the like. The records are in the WAL, or where it refers to: durable all the same,
+		// as long as the WAL starts where it does.
+		pl.p.markDirty()
+		err = pl.log.SyncData()
+	}
+	if err != nil {
 		return fmt.Errorf("sync partition %s: %w", pl.p.id, err)
 	}
 	pl.p.logEnd.Store(int64(pl.log.LogEnd()))

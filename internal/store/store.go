@@ -53,6 +53,7 @@ type Store struct {
 	stop            chan struct{}
 	background      sync.WaitGroup
 	walFull         atomic.Bool
+	syncPutOff      atomic.Bool // the last background sync found no space
 }
 
 // Recovery says what Open found.

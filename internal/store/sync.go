@@ -91,9 +91,19 @@ func (s *Store) survives(err error) bool {
 		s.fail(err)
 		return false
 	}
-	s.o.Logger.Warn("background sync is put off: no space left", "error", err)
+	if !s.syncPutOff.Swap(true) {
+		s.o.Logger.Warn("background sync is put off until there is space again", "error", err)
+	}
 	s.pause(spaceRetry)
+	s.retrySync()
 	return true
+}
+
+// retrySync asks for a checkpoint, whatever was logged since the last one: nothing else may ask again, because appends may
+// wait for the room that it makes in the WAL.
+func (s *Store) retrySync() {
+	s.walFull.Store(true)
+	s.wantSync()
 }
 
 func onlySpace(err error) bool {
@@ -129,7 +139,13 @@ func (s *Store) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	return s.writeCheckpoint(from)
+	if err := s.writeCheckpoint(from); err != nil {
+		return err
+	}
+	if s.syncPutOff.Swap(false) {
+		s.o.Logger.Info("background sync goes on: there is space again")
+	}
+	return nil
 }
 
 // syncLogs syncs every dirty log and returns the LSN below which everything is applied and synced. The order counts:

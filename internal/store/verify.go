@@ -90,7 +90,7 @@ func inspect(fsys vfs.FS, dir string, report func(Problem)) (in *inspection, err
 	c, err := readCheckpoint(fsys, dir)
 	if err != nil {
 		var named *fs.PathError
-		if errors.As(err, &named) {
+		if errors.As(err, &named) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		report(Problem{path.Join(dir, checkpointName), 0, err.Error()})

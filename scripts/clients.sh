@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Kafka clients that the tests run, pinned, into .cache/clients: kcat (Debian), kafka-python and
-# confluent-kafka (PyPI), kafkajs (npm), Kafka's Java client, tools and broker (Maven). What cannot be installed is said
+# confluent-kafka (PyPI), kafkajs (npm), Kafka's Java client, tools and broker (Maven), sarama and kafka-go (Go). What cannot be installed is said
 # out loud and left out; with CHRONIK_REQUIRE_CLIENTS=1 (as CI sets it) that is an error.
 set -u
 cd "$(dirname "$0")/.."
@@ -47,10 +47,17 @@ java() {
   echo "$want" >"$cache/java.stamp"
 }
 
-for client in kcat python js java; do
+gomodules() {
+  local want; want=$(sum test/clients/go/go.mod test/clients/go/go.sum)
+  stamp_ok go "$want" && return 0
+  (cd test/clients/go && ${GO:-go} build ./... >>"$log" 2>&1) || return 1
+  echo "$want" >"$cache/go.stamp"
+}
+
+for client in kcat python js java gomodules; do
   if "$client"; then echo "clients: $client is here"; else missing+=("$client"); fi
 done
 if [ ${#missing[@]} -gt 0 ]; then
-  echo "clients: COULD NOT INSTALL: ${missing[*]} (${#missing[@]} of 4; see $log). Their tests will be skipped."
+  echo "clients: COULD NOT INSTALL: ${missing[*]} (${#missing[@]} of 5; see $log). Their tests will be skipped."
   if [ "${CHRONIK_REQUIRE_CLIENTS:-0}" = 1 ]; then tail -20 "$log"; exit 1; fi
 fi

@@ -50,6 +50,25 @@ func TestKafkaJS(t *testing.T) {
 	storedCodecs(t, addr, prefix, 900, "none", "gzip", "snappy")
 }
 
+func TestSarama(t *testing.T) { t.Parallel(); goSuite(t, "sarama") }
+
+func TestSegmentio(t *testing.T) { t.Parallel(); goSuite(t, "segmentio") }
+
+// goSuite runs a program of go/, a module of its own so that chronik's does not grow.
+func goSuite(t *testing.T, name string) {
+	t.Helper()
+	installed(t, "go.stamp")
+	binary := filepath.Join(t.TempDir(), name)
+	build := exec.Command("go", "build", "-o", binary, "./"+name)
+	build.Dir = "go"
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	addr, prefix := broker(t), prefix(t, name)
+	suite(t, nil, binary, addr, prefix)
+	storedCodecs(t, addr, prefix, 900, codecs...)
+}
+
 func TestMain(m *testing.M) {
 	if os.Getenv("CHRONIK_TEST_BROKER") == "" && os.Getenv("CHRONIK_BIN") == "" {
 		// Build once rather than once a test.

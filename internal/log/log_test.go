@@ -308,3 +308,32 @@ type fataler interface {
 }
 
 func testLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// TestCheckpointAfterRoll: a state that is synced to a segment's end does not need that segment any more.
+func TestCheckpointAfterRoll(t *testing.T) {
+	fs := vfs.NewMem(0)
+	o := options(fs, Config{})
+	l := openFresh(t, o)
+	mustAppend(t, l, plain(3, 10, 1), 0)
+	if err := l.Roll(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Sync()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SetLogStart(3); err != nil {
+		t.Fatal(err)
+	}
+	c.LogStart = 3 // logged, then the files go
+	if _, err := l.DropBelowLogStart(); err != nil || l.Segments() != 1 {
+		t.Fatal(err, l.Segments())
+	}
+	o.FS, o.Checkpoint, o.Unclean = fs.Kill(), &c, true
+	l = openFresh(t, o)
+	if l.LogStart() != 3 || l.LogEnd() != 3 {
+		t.Errorf("[%d, %d)", l.LogStart(), l.LogEnd())
+	}
+	mustAppend(t, l, plain(1, 10, 1), 0)
+	verifyClean(t, l)
+}

@@ -10,7 +10,7 @@ import (
 )
 
 // Request is one decoded request. Byte slices inside Body belong to the connection's frame and are valid until the
-// reply has run.
+// reply has run; so do the strings of a Produce request.
 type Request struct {
 	Key      int16
 	Version  int16
@@ -22,6 +22,18 @@ type Request struct {
 	// then holds back answers that are already encoded, to send several in one write; without Ready it sends them
 	// before it runs the reply.
 	Ready func() bool
+
+	produce *produce // room for what a Produce request needs on its way
+}
+
+// Reset makes the Request fit for the next one, which uses the same memory: nobody may use the last one's response any
+// more.
+func (r *Request) Reset() {
+	p := r.produce
+	if p != nil {
+		p.clear()
+	}
+	*r = Request{produce: p}
 }
 
 // Conn is what handlers may know of the connection.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,8 +18,9 @@ import (
 // cluster is the API over a real controller in memory, with no partitions behind it.
 type cluster struct {
 	*Handlers
-	t    testing.TB
-	conn *Conn
+	t        testing.TB
+	conn     *Conn
+	requests sync.Pool // *Request, used again as the server does
 }
 
 func newCluster(t testing.TB, set ...string) *cluster {
@@ -61,11 +63,25 @@ func call[R kmsg.Response](c *cluster, version int16, req kmsg.Request) R {
 	}
 	decoded := kmsg.RequestForKey(req.Key())
 	decoded.SetVersion(version)
-	if err := decoded.ReadFrom(req.AppendTo(nil)); err != nil {
+	frame := req.AppendTo(nil)
+	read := decoded.ReadFrom
+	if p, ok := decoded.(*kmsg.ProduceRequest); ok { // as the server does
+		read = p.UnsafeReadFrom
+	}
+	if err := read(frame); err != nil {
 		c.t.Fatalf("%T v%d: decode: %v", req, version, err)
 	}
-	reply := c.Dispatch(c.t.Context(), &Request{Key: req.Key(), Version: version, ClientID: "test", Conn: c.conn, Body: decoded})
-	resp := reply(c.t.Context()).Message
+	r, _ := c.requests.Get().(*Request)
+	if r == nil {
+		r = &Request{}
+	}
+	r.Key, r.Version, r.ClientID, r.Conn, r.Body = req.Key(), version, "test", c.conn, decoded
+	defer func() { // the next request uses the same memory
+		clear(frame)
+		r.Reset()
+		c.requests.Put(r)
+	}()
+	resp := c.Dispatch(c.t.Context(), r)(c.t.Context()).Message
 	resp.SetVersion(version)
 	back := decoded.ResponseKind()
 	back.SetVersion(version)

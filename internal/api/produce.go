@@ -29,27 +29,48 @@ import (
 // The append happens here, on the read side, so that a connection's requests are stored in the order in which they came;
 // the acknowledgement is awaited on the write side.
 func (h *Handlers) produce(_ context.Context, r *Request) Reply {
-	p := &produce{h: h, r: r, req: r.Body.(*kmsg.ProduceRequest)}
-	p.timeout = time.Duration(max(0, p.req.TimeoutMillis)) * time.Millisecond
-	p.began = h.Clock.Now()
+	p := r.produce
+	if p == nil {
+		p = &produce{}
+		p.readyFunc, p.replyFunc = p.ready, p.reply
+		r.produce = p
+	}
+	p.start(h, r)
 	p.appendAll()
-	r.Ready = p.ready
-	return p.reply
+	r.Ready = p.readyFunc
+	return p.replyFunc
 }
 
-// produce is one Produce request on its way.
+// produce is one Produce request on its way. It is used again with its Request.
 type produce struct {
 	h       *Handlers
 	r       *Request
 	req     *kmsg.ProduceRequest
-	resp    *kmsg.ProduceResponse
+	resp    kmsg.ProduceResponse
 	timeout time.Duration
 	began   time.Time
 	waits   []produceWait
 	unknown bool // some partition does not exist, as far as this node knows
 	failed  bool
-	one     [1]produceWait // room for the usual request
+
+	// Room for the usual request, of one partition; method values, which are garbage if made each time.
+	oneTopic     [1]kmsg.ProduceResponseTopic
+	onePartition [1]kmsg.ProduceResponseTopicPartition
+	oneWait      [1]produceWait
+	readyFunc    func() bool
+	replyFunc    Reply
 }
+
+func (p *produce) start(h *Handlers, r *Request) {
+	p.h, p.r, p.req = h, r, r.Body.(*kmsg.ProduceRequest)
+	p.resp = kmsg.ProduceResponse{Version: p.req.Version}
+	p.timeout = time.Duration(max(0, p.req.TimeoutMillis)) * time.Millisecond
+	p.began = h.Clock.Now()
+	p.waits, p.unknown, p.failed = p.oneWait[:0], false, false
+}
+
+// clear lets go of everything but the room: it points into frames and partitions.
+func (p *produce) clear() { *p = produce{readyFunc: p.readyFunc, replyFunc: p.replyFunc} }
 
 // produceWait is an append whose acknowledgement is awaited.
 type produceWait struct {
@@ -59,15 +80,18 @@ type produceWait struct {
 }
 
 func (p *produce) appendAll() {
-	p.resp = p.req.ResponseKind().(*kmsg.ProduceResponse)
-	p.resp.Topics = make([]kmsg.ProduceResponseTopic, len(p.req.Topics))
-	p.waits = p.one[:0]
+	p.resp.Topics = p.oneTopic[:]
+	if n := len(p.req.Topics); n != 1 {
+		p.resp.Topics = make([]kmsg.ProduceResponseTopic, n)
+	}
 	refused := p.refusal()
 	image := p.h.Store.Image()
 	for i := range p.req.Topics {
 		t, out := &p.req.Topics[i], &p.resp.Topics[i]
-		out.Topic, out.TopicID = t.Topic, t.TopicID
-		out.Partitions = make([]kmsg.ProduceResponseTopicPartition, len(t.Partitions))
+		*out = kmsg.ProduceResponseTopic{Topic: t.Topic, TopicID: t.TopicID, Partitions: p.onePartition[:]}
+		if n := len(t.Partitions); n != 1 || len(p.req.Topics) != 1 {
+			out.Partitions = make([]kmsg.ProduceResponseTopicPartition, n)
+		}
 		topic, err := p.topic(image, t)
 		if refused != nil {
 			err = refused
@@ -213,7 +237,7 @@ func (p *produce) reply(ctx context.Context) Response {
 	if p.failed {
 		p.explain(ctx)
 	}
-	return Response{Message: p.resp}
+	return Response{Message: &p.resp}
 }
 
 // explain makes sure that what is called unknown really is, and hints at leaders (KIP-951).

@@ -29,10 +29,13 @@ func BenchmarkProduce(b *testing.B) {
 			batch := batchOf(nil, string(value))
 			req := produceOf(topic, -1, batch)
 			req.Version = 9
+			request := &Request{}
 			records := req.Topics[0].Partitions[0].Records
 			for left.Add(-1) >= 0 {
 				record.Batch(records).SetBaseOffset(0)
-				resp := c.Dispatch(b.Context(), &Request{Key: 0, Version: 9, Conn: c.conn, Body: req})(b.Context())
+				request.Reset()
+				request.Version, request.Conn, request.Body = 9, c.conn, req
+				resp := c.Dispatch(b.Context(), request)(b.Context())
 				if resp.Message.(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode != 0 {
 					failed.Add(1)
 				}

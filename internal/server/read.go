@@ -103,13 +103,17 @@ func (c *connection) decode(it *inflight, h *wire.Header, cost wire.Cost) error 
 	}
 	body := it.request.Body
 	body.SetVersion(h.Version)
-	if err := body.ReadFrom(h.Body); err != nil {
+	read, holdsFrame := body.ReadFrom, cost.HoldsFrame
+	if h.Key == produceKey { // its strings stay in the frame, too
+		read, holdsFrame = it.produce.UnsafeReadFrom, true
+	}
+	if err := read(h.Body); err != nil {
 		c.server.decoded.Release(it.decoded)
 		return err
 	}
 	it.request.Key, it.request.Version = h.Key, h.Version
 	it.request.ClientID, it.request.Conn = c.intern(h.ClientID), &c.api
-	if cost.HoldsFrame {
+	if holdsFrame {
 		it.frame = c.frame
 		c.frame = wire.Frame{}
 	} else {
@@ -175,7 +179,8 @@ func (s *Server) recycle(it *inflight) {
 		return
 	}
 	clear(topics[:cap(topics)]) // they point into the frame
-	*it = inflight{produce: kmsg.ProduceRequest{Topics: topics[:0]}}
+	it.request.Reset()
+	*it = inflight{request: it.request, produce: kmsg.ProduceRequest{Topics: topics[:0]}}
 	s.produces.Put(it)
 }
 

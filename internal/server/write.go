@@ -87,7 +87,11 @@ func (c *connection) answer(it *inflight) {
 func (c *connection) encode(it *inflight, m kmsg.Response) {
 	start := c.begin(it)
 	m.SetVersion(it.version)
-	c.out.B = m.AppendTo(c.out.B)
+	if p, ok := m.(*kmsg.ProduceResponse); ok {
+		c.out.B = wire.AppendProduceResponse(c.out.B, p)
+	} else {
+		c.out.B = m.AppendTo(c.out.B)
+	}
 	wire.EndResponse(c.out.B, start, 0)
 	c.unsent = append(c.unsent, answered{it.key, it.began})
 	if len(c.out.B) >= flushBytes {

@@ -38,7 +38,7 @@ const (
 
 	// syncStepBytes is how much is appended before segments are synced in the background: little enough that one sync
 	// does not hold up the WAL's for long.
-	syncStepBytes = 4 << 20
+	syncStepBytes = 2 << 20
 	// syncStepPerPartition raises it where many partitions share it: a sync costs the same for a few bytes.
 	syncStepPerPartition = 64 << 10
 	// checkpointStepBytes are logged between checkpoints while few partitions are dirty.

@@ -14,6 +14,7 @@ type group struct {
 	refs     []Reference
 	urgent   bool          // the writer was told
 	walDone  chan struct{} // to the completer: the group's own write is synced
+	direct   bool          // the completer calls back, also those who wait for no reference
 }
 
 // member is a stream with entries in a group.

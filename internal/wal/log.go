@@ -77,6 +77,7 @@ type Log struct {
 
 	references      chan *group // to the completer, in order
 	inCompleter     atomic.Int64
+	uncalled        atomic.Int64  // groups in the completer whose streams that wait for no reference were not told yet
 	referencesUntil atomic.Uint64 // references below this LSN are synced
 	noSpace         atomic.Bool
 	stop            chan struct{} // closed by Close and by fail

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -387,6 +388,40 @@ func TestReferences(t *testing.T) {
 }
 
 // Once a stream's share of a group reaches the limit, its later records of that group go by reference as well.
+// Groups that come while a file is synced share its next sync: one covers all that was written before it.
+func TestReferencesShareSyncs(t *testing.T) {
+	l := open(t, vfs.NewMem(0), func(o *Options) { o.ReferenceBytes = 1000 })
+	defer l.Close()
+	ref, other := &reference{gate: make(chan struct{})}, &reference{gate: make(chan struct{})}
+	var ends []int64
+	s, o := &Stream{OnDurable: func(end int64) { ends = append(ends, end) }}, &Stream{OnDurable: func(int64) {}}
+	var last LSN
+	for i := range int64(5) {
+		e := Entry{Head: []byte("head"), Body: make([]byte, 5000), Reference: ref, Stream: s, End: i + 1}
+		if i == 3 {
+			e.Reference, e.Stream = other, o
+		}
+		var err error
+		if last, err = l.Submit(&e); err != nil {
+			t.Fatal(err)
+		}
+		for l.Stats().Groups <= i { // a group for each
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(other.gate)
+	close(ref.gate)
+	if err := l.WaitDurable(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	if n, m := ref.syncs.Load(), other.syncs.Load(); n < 1 || n > 2 || m != 1 {
+		t.Errorf("%d and %d syncs for five groups, of which four came during the first; want 2 and 1", n, m)
+	}
+	if !slices.Equal(ends, []int64{1, 2, 3, 5}) {
+		t.Errorf("told of ends %v", ends)
+	}
+}
+
 func TestReferencesCountPerGroup(t *testing.T) {
 	fs := vfs.NewMem(0)
 	l := open(t, fs, func(o *Options) { o.ReferenceBytes = 1000; o.LazyDelay = time.Hour })

@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -31,11 +32,18 @@ func (l *Log) write() {
 			}
 			return
 		}
-		l.completeDirect(g)
+		// Callbacks keep nobody waiting who has a group to write: the completer makes them then, and all that follow until it
+		// has caught up, so that they stay in order.
+		behind := l.inCompleter.Load() > 0
+		if g.direct = l.uncalled.Load() > 0 || !behind && l.waiting(); g.direct {
+			l.uncalled.Add(1)
+		} else {
+			l.completeDirect(g)
+		}
 		switch {
 		case deferred:
 			g.walDone <- struct{}{}
-		case l.inCompleter.Load() > 0: // groups before this one are not complete
+		case behind || g.direct:
 			l.inCompleter.Add(1)
 			g.walDone <- struct{}{}
 			l.references <- g
@@ -43,6 +51,13 @@ func (l *Log) write() {
 			l.finish(g)
 		}
 	}
+}
+
+// waiting tells whether the next group wants to be written.
+func (l *Log) waiting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.filling != nil && l.mu.filling.urgent
 }
 
 // take waits for a group that wants to be written. nil once the log is to end.
@@ -139,31 +154,61 @@ func (l *Log) completeDirect(g *group) {
 	}
 }
 
-// complete is the completer goroutine: it syncs the files that records refer to, and finishes groups in order.
+// complete is the completer goroutine: it syncs the files that records refer to, and finishes groups in order. The groups
+// that came while the last sync ran share the next one: what they refer to was written before they came.
 func (l *Log) complete() {
 	defer l.done.Done()
+	var groups []*group
+	var refs []Reference
 	for g := range l.references {
-		err := l.syncReferences(g)
-		<-g.walDone
-		if err != nil {
-			l.fail(err)
+		if len(g.refs) == 0 {
+			l.completed(g, nil)
+			continue
 		}
-		l.finish(g)
-		l.inCompleter.Add(-1)
+		groups = append(groups[:0], g)
+		for range len(l.references) {
+			groups = append(groups, <-l.references)
+		}
+		refs = refs[:0]
+		for _, g := range groups {
+			for _, ref := range g.refs {
+				if !slices.Contains(refs, ref) {
+					refs = append(refs, ref)
+				}
+			}
+		}
+		err := l.syncReferences(refs)
+		clear(refs)
+		for _, g := range groups {
+			l.completed(g, err)
+		}
 	}
 }
 
-func (l *Log) syncReferences(g *group) error {
-	if len(g.refs) == 0 {
-		return nil
+// completed ends the completer's part in a group once the writer's is done; err is that of its references.
+func (l *Log) completed(g *group, err error) {
+	<-g.walDone
+	if err != nil {
+		l.fail(err)
 	}
-	l.stats.referenceSyncs.Add(int64(len(g.refs)))
-	if len(g.refs) == 1 {
-		return g.refs[0].Sync()
+	if g.direct {
+		if l.Err() == nil {
+			l.completeDirect(g)
+		}
+		l.uncalled.Add(-1)
 	}
-	errs := make([]error, len(g.refs))
+	l.finish(g)
+	l.inCompleter.Add(-1)
+}
+
+func (l *Log) syncReferences(refs []Reference) error {
+	l.stats.referenceSyncs.Add(int64(len(refs)))
+	if len(refs) == 1 {
+		return refs[0].Sync()
+	}
+	errs := make([]error, len(refs))
 	var wait sync.WaitGroup
-	for i, ref := range g.refs {
+	for i, ref := range refs {
 		wait.Go(func() { errs[i] = ref.Sync() })
 	}
 	wait.Wait()

@@ -8,9 +8,10 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,7 +143,12 @@ func (r *recorder) verify(t *testing.T, ctx context.Context, addr string) {
 
 // text calls visit for each line of the documentation and source on this machine until it says stop.
 func text(visit func(line []byte) bool) error {
-	for _, root := range []string{filepath.Join(runtime.GOROOT(), "src"), filepath.Join(runtime.GOROOT(), "doc"), "/usr/share/doc", "/usr/share/perl"} {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return err
+	}
+	goroot := strings.TrimSpace(string(out))
+	for _, root := range []string{filepath.Join(goroot, "src"), filepath.Join(goroot, "doc"), "/usr/share/doc", "/usr/share/perl"} {
 		stop := false
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || stop || !d.Type().IsRegular() || filepath.Ext(path) == ".gz" {

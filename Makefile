@@ -10,7 +10,7 @@ FUZZTIME ?= 10s
 SEEDS ?= 3000
 COUNT ?= 1
 
-.PHONY: help run build test unit clients kills race sim fuzz bench lint oracle powercut crash proto docs clean
+.PHONY: help run build test unit fake clients kills race sim fuzz bench lint oracle powercut crash proto docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,10 +22,13 @@ build: ## bin/chronik, one static binary
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/chronik ./cmd/chronik
 
-test: build lint unit clients kills powercut ## what CI runs
+test: build lint unit fake clients kills powercut ## what CI runs
 
-unit: ## unit, model, crash-simulation and oracle (kfake) tests of all packages
+unit: ## unit, model and crash-simulation tests of all packages
 	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v '^chronik/test/')
+
+fake: build ## the same requests to franz-go's kfake and to chronik, answers compared; docs/compatibility.md
+	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 5m ./test/oracle/fake ./test/oracle
 
 clients: build ## real clients: franz-go, librdkafka, kafka-python, Java, Kafka's own tools, kafkajs
 	scripts/clients.sh
@@ -68,7 +71,8 @@ proto: ## regenerate internal/metadata/*.pb.go (needs protoc)
 	$(GO) generate ./internal/metadata
 
 docs: ## regenerate the generated pages of docs/
-	$(GO) test ./internal/api ./internal/config -run 'TestDocs' -update
+	$(GO) test ./internal/cli -run TestGeneratedDocs -update
+	$(GO) test ./test/oracle -run TestDocs -update
 
 clean: ## remove what was built
 	rm -rf bin

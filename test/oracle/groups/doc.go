@@ -1,5 +1,3 @@
-// Package groups has the same conversations about consumer groups (keys 8 to 16, 42 and 47, at every version, good and bad
-// input) with Apache Kafka and with chronik, and compares the answers field by field. Members that wait for one another
-// need more than the one request at a time of package oracle. It needs the jars that scripts/clients.sh fetches and runs
-// with CHRONIK_ORACLE=1 (make oracle). Start reading at pair_test.go.
+// Package groups is the conversation about consumer groups (keys 8 to 16, 42 and 47, at every version, good and bad input;
+// members that wait for one another), and its comparison with Apache Kafka (make oracle). Start reading at groups.go.
 package groups

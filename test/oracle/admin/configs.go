@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/test/oracle/pair"
 )
 
 const (
@@ -11,7 +14,7 @@ const (
 	brokerKind = kmsg.ConfigResourceTypeBroker
 )
 
-func configs(s *side) {
+func configs(s *pair.Side) {
 	describe(s, topicKind, "made-7", "segment.bytes", "cleanup.policy", "max.message.bytes", "compression.type", "no.such.key")
 	versions(0, 1, func(v int16) { incremental(s, v) })
 	versions(0, 2, func(v int16) { replacing(s, v) })
@@ -19,7 +22,7 @@ func configs(s *side) {
 }
 
 // describe asks for keys whose synonyms are told alike (docs/decisions/2026-11-22-refused-configuration.md).
-func describe(s *side, kind kmsg.ConfigResourceType, name string, keys ...string) {
+func describe(s *pair.Side, kind kmsg.ConfigResourceType, name string, keys ...string) {
 	versions(1, 4, func(v int16) {
 		for _, synonyms := range []bool{false, true} {
 			req := kmsg.NewPtrDescribeConfigsRequest()
@@ -27,8 +30,8 @@ func describe(s *side, kind kmsg.ConfigResourceType, name string, keys ...string
 			r := kmsg.NewDescribeConfigsRequestResource()
 			r.ResourceType, r.ResourceName, r.ConfigNames = kind, name, keys
 			req.Resources = append(req.Resources, r)
-			call[*kmsg.DescribeConfigsResponse](s, v, req)
-			s.without("IsDefault", "Documentation")
+			pair.Call[*kmsg.DescribeConfigsResponse](s, v, req)
+			s.Without("IsDefault", "Documentation")
 		}
 	})
 }
@@ -61,13 +64,14 @@ func resource(kind kmsg.ConfigResourceType, name string, changes ...change) kmsg
 	return r
 }
 
-func alter(s *side, v int16, validateOnly bool, resources ...kmsg.IncrementalAlterConfigsRequestResource) {
+func alter(s *pair.Side, v int16, validateOnly bool, resources ...kmsg.IncrementalAlterConfigsRequestResource) {
 	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
 	req.Resources, req.ValidateOnly = resources, validateOnly
-	call[*kmsg.IncrementalAlterConfigsResponse](s, v, req)
+	pair.Call[*kmsg.IncrementalAlterConfigsResponse](s, v, req)
+	time.Sleep(s.Eventually / 5)
 }
 
-func incremental(s *side, v int16) {
+func incremental(s *pair.Side, v int16) {
 	for _, changes := range [][]change{
 		{}, {{key: "retention.ms", op: set, value: "1"}, {key: "retention.ms", op: set, value: "2"}},
 		{{key: "retention.ms", op: set, null: true}}, {{key: "retention.ms", op: set, value: "x"}}, {{key: "retention.ms", op: set, value: ""}},
@@ -95,7 +99,7 @@ func incremental(s *side, v int16) {
 	alter(s, v, false, resource(topicKind, "made-7", one), resource(topicKind, "made-7", one), resource(topicKind, "made-6", one))
 }
 
-func replacing(s *side, v int16) {
+func replacing(s *pair.Side, v int16) {
 	ask := func(validateOnly bool, name string, pairs ...string) {
 		req := kmsg.NewPtrAlterConfigsRequest()
 		req.ValidateOnly = validateOnly
@@ -110,7 +114,8 @@ func replacing(s *side, v int16) {
 			r.Configs = append(r.Configs, c)
 		}
 		req.Resources = append(req.Resources, r)
-		call[*kmsg.AlterConfigsResponse](s, v, req)
+		pair.Call[*kmsg.AlterConfigsResponse](s, v, req)
+		time.Sleep(s.Eventually / 5)
 	}
 	for _, pairs := range [][]string{
 		{"retention.ms", "x"}, {"retention.ms", "null"}, {"no.such.key", "1"}, {"retention.ms", "1", "retention.ms", "2"},
@@ -124,9 +129,9 @@ func replacing(s *side, v int16) {
 	ask(false, "", "retention.ms", "1")
 }
 
-func brokers(s *side) {
+func brokers(s *pair.Side) {
 	describe(s, brokerKind, "", "message.max.bytes")
-	describe(s, brokerKind, "1", "message.max.bytes", "num.partitions", "log.retention.hours", "log.retention.ms", "log.segment.bytes",
+	describe(s, brokerKind, fmt.Sprint(s.Broker), "message.max.bytes", "num.partitions", "log.retention.hours", "log.retention.ms", "log.segment.bytes",
 		"auto.create.topics.enable", "group.max.session.timeout.ms", "fetch.max.bytes")
 	describe(s, brokerKind, "7", "message.max.bytes")
 	describe(s, brokerKind, "x", "message.max.bytes")
@@ -145,15 +150,15 @@ func brokers(s *side) {
 		{"7", change{key: "message.max.bytes", op: set, value: "1"}},
 		{"x", change{key: "message.max.bytes", op: set, value: "1"}},
 		{"", change{key: "message.max.bytes", op: set, value: "1111111"}},
-		{"1", change{key: "message.max.bytes", op: set, value: "1222222"}},
+		{fmt.Sprint(s.Broker), change{key: "message.max.bytes", op: set, value: "1222222"}},
 		{"", change{key: "message.max.bytes", op: remove, null: true}},
-		{"1", change{key: "message.max.bytes", op: remove, null: true}},
+		{fmt.Sprint(s.Broker), change{key: "message.max.bytes", op: remove, null: true}},
 		{"", change{key: "log.segment.bytes", op: set, value: "4194304"}},
 		{"", change{key: "log.segment.bytes", op: remove, null: true}},
 	} {
 		alter(s, 1, true, resource(brokerKind, step.name, step.change))
 		alter(s, 1, false, resource(brokerKind, step.name, step.change))
-		time.Sleep(500 * time.Millisecond) // Apache Kafka answers before it acts on what it was told
+		time.Sleep(s.Eventually) // Apache Kafka answers before it acts on what it was told
 		describe(s, brokerKind, "", "message.max.bytes", "log.segment.bytes")
 	}
 }

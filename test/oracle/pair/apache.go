@@ -1,0 +1,86 @@
+package pair
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"chronik/test/node"
+)
+
+// AgainstApacheKafka has the conversation with Apache Kafka and with chronik, both started with the settings, if
+// CHRONIK_ORACLE is set (make oracle).
+func AgainstApacheKafka(t *testing.T, settings []string, talk func(*Side), known ...Difference) {
+	t.Helper()
+	if os.Getenv("CHRONIK_ORACLE") == "" {
+		t.Skip("SKIPPED: the comparison with Apache Kafka runs with CHRONIK_ORACLE=1 (make oracle)")
+	}
+	apache := &Side{Name: "Apache Kafka", Addr: startApacheKafka(t, settings), Eventually: 500 * time.Millisecond}
+	chronik := &Side{Name: "chronik", Addr: Chronik(t, settings)}
+	apache.Broker, chronik.Broker = 1, 1
+	Both(t, apache, chronik, talk, known)
+}
+
+// Both has the conversation with both at the same time and compares.
+func Both(t *testing.T, theirs, ours *Side, talk func(*Side), known []Difference) {
+	t.Helper()
+	var done sync.WaitGroup
+	for _, s := range []*Side{theirs, ours} {
+		s.T, s.Topics = t, map[string][16]byte{}
+		done.Go(func() { talk(s) })
+	}
+	done.Wait()
+	if !t.Failed() {
+		Compare(t, theirs, ours, known)
+	}
+}
+
+// Chronik runs the binary and returns its address.
+func Chronik(t *testing.T, settings []string) string {
+	t.Helper()
+	var args []string
+	for _, s := range settings {
+		args = append(args, "--set", s)
+	}
+	n := node.New(t, t.TempDir(), args...)
+	n.Start()
+	return n.Kafka
+}
+
+// startApacheKafka runs one broker and returns its address.
+func startApacheKafka(t *testing.T, settings []string) string {
+	t.Helper()
+	root := node.Root(t)
+	if jars, _ := filepath.Glob(filepath.Join(root, ".cache/clients/java/kafka_*.jar")); len(jars) == 0 {
+		t.Fatal("Apache Kafka's jars are not there: run scripts/clients.sh")
+	}
+	addr := node.FreeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	dir := t.TempDir()
+	cmd := exec.Command(filepath.Join(root, "scripts/apache-kafka.sh"), append([]string{dir, port}, settings...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = c.Close()
+			return addr
+		}
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(dir, "kafka.log"))
+			t.Fatalf("Apache Kafka does not serve: %v\n%s", err, log)
+		}
+	}
+}

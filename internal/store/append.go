@@ -32,6 +32,7 @@ func (p *Partition) Append(batches []byte, epoch kafka.LeaderEpoch, origin recor
 
 // AppendReplicated appends batches that a leader numbered, exactly at the log's end (log.ErrNotAtEnd otherwise).
 func (p *Partition) AppendReplicated(batches []byte) (Result, error) {
+	p.leads.Store(false)
 	return p.append(batches, func(l *log.Log) (log.Placement, error) { return l.AppendAt(batches) })
 }
 

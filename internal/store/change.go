@@ -25,6 +25,7 @@ func (p *Partition) submitEpoch(epoch kafka.LeaderEpoch) (wal.LSN, error) {
 	if err := p.usable(); err != nil {
 		return 0, err
 	}
+	p.leads.Store(true)
 	last := p.Epoch().Epoch
 	if epoch < last {
 		return 0, fmt.Errorf("start leader epoch %d of %s after %d: %w", epoch, p.name(), last, log.ErrNotAtEnd)

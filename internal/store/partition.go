@@ -32,6 +32,7 @@ type Partition struct {
 	hw            atomic.Int64 // the bound for retention, DeleteRecords and zero-copy
 	dirty         atomic.Bool
 	deleting      atomic.Bool
+	leads         atomic.Bool                     // it was last told of a leader epoch of its own, not given a leader's batches
 	lazy          atomic.Bool                     // sync = interval
 	segment       atomic.Pointer[log.SegmentFile] // appended to last, nil if it was synced since
 	sinceSnapshot atomic.Int64                    // bytes appended since the producers' state was written

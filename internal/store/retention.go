@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"chronik/internal/kafka"
+	"chronik/internal/log"
 )
 
 func (s *Store) retentionInterval() time.Duration {
@@ -30,13 +31,17 @@ func (s *Store) retentionLoop() {
 }
 
 // ApplyRetention removes what retention.ms and retention.bytes let go, of every partition with cleanup.policy=delete,
-// below its high watermark.
+// below its high watermark, and forgets producers that have been silent for long (producer.id.expiration.ms) where the
+// partition is led: a follower learns from the leader's log which it knows.
 func (s *Store) ApplyRetention() {
 	for _, p := range s.Partitions() {
 		select {
 		case <-s.stop:
 			return
 		default:
+		}
+		if p.leads.Load() {
+			p.ExpireProducers()
 		}
 		if err := p.applyRetention(); err != nil && !errors.Is(err, kafka.ErrUnknownTopicOrPartition) {
 			s.o.Logger.Warn("retention failed", "partition", p.name(), "error", err)
@@ -57,5 +62,21 @@ func (p *Partition) applyRetention() error {
 	if err != nil || start <= p.LogStart() {
 		return err
 	}
+	if start == l.LogEnd() {
+		// All of it is too old: the segment that is appended to goes too, once there is a new one.
+		if err := p.roll(l); err != nil {
+			return err
+		}
+	}
 	return p.SetLogStart(context.Background(), start)
+}
+
+func (p *Partition) roll(l *log.Log) error {
+	p.lockAppend()
+	defer p.unlockAppend()
+	if err := p.usable(); err != nil {
+		return err
+	}
+	defer p.markDirty()
+	return l.Roll()
 }

@@ -352,8 +352,8 @@ func TestRetention(t *testing.T) {
 	c.RetentionMillis, c.RetentionBytes = 1, -1
 	s.Reconfigure(id(1), c)
 	s.ApplyRetention()
-	if p.LogStart() != p.LogEnd() || len(kept) == 0 {
-		t.Errorf("log start %d, end %d", p.LogStart(), p.LogEnd())
+	if p.LogStart() != p.LogEnd() || len(kept) == 0 || p.Size() != 0 {
+		t.Errorf("log start %d, end %d, %d bytes are left", p.LogStart(), p.LogEnd(), p.Size())
 	}
 	produce(t, p, 0, 10, "after")
 	waitDurable(t, p)

@@ -43,15 +43,14 @@ func (h *Handlers) produce(_ context.Context, r *Request) Reply {
 
 // produce is one Produce request on its way. It is used again with its Request.
 type produce struct {
-	h       *Handlers
-	r       *Request
-	req     *kmsg.ProduceRequest
-	resp    kmsg.ProduceResponse
-	timeout time.Duration
-	began   time.Time
-	waits   []produceWait
-	unknown bool // some partition does not exist, as far as this node knows
-	failed  bool
+	h        *Handlers
+	r        *Request
+	req      *kmsg.ProduceRequest
+	resp     kmsg.ProduceResponse
+	deadline time.Time
+	waits    []produceWait
+	unknown  bool // some partition does not exist, as far as this node knows
+	failed   bool
 
 	// Room for the usual request, of one partition; method values, which are garbage if made each time.
 	oneTopic     [1]kmsg.ProduceResponseTopic
@@ -64,8 +63,7 @@ type produce struct {
 func (p *produce) start(h *Handlers, r *Request) {
 	p.h, p.r, p.req = h, r, r.Body.(*kmsg.ProduceRequest)
 	p.resp = kmsg.ProduceResponse{Version: p.req.Version}
-	p.timeout = time.Duration(max(0, p.req.TimeoutMillis)) * time.Millisecond
-	p.began = h.Clock.Now()
+	p.deadline = h.Clock.Now().Add(time.Duration(max(0, p.req.TimeoutMillis)) * time.Millisecond)
 	p.waits, p.unknown, p.failed = p.oneWait[:0], false, false
 }
 
@@ -226,8 +224,7 @@ func (p *produce) reply(ctx context.Context) Response {
 	}
 	for i := range p.waits {
 		w := &p.waits[i]
-		left := p.timeout - p.h.Clock.Now().Sub(p.began)
-		if err := w.partition.Wait(ctx, replica.Acks(p.req.Acks), w.appended, left); err != nil {
+		if err := w.partition.Wait(ctx, replica.Acks(p.req.Acks), w.appended, p.deadline); err != nil {
 			if ctx.Err() != nil {
 				return Response{Close: true}
 			}

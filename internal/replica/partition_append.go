@@ -53,25 +53,25 @@ func (p *Partition) admit(r AppendRequest) (kafka.LeaderEpoch, error) {
 // WaitCommitted returns once every in-sync replica has everything below end, appended in the given leader epoch, on its
 // disk. NOT_LEADER_OR_FOLLOWER if this node stops leading in that epoch first: whether the records survive is unknown.
 func (p *Partition) WaitCommitted(ctx context.Context, epoch kafka.LeaderEpoch, end kafka.Offset) error {
-	return p.wait(ctx, AcksAll, epoch, end, 0)
+	return p.wait(ctx, AcksAll, epoch, end, time.Time{})
 }
 
 // WaitDurable returns once this node has everything below end on its disk (acks=1).
 func (p *Partition) WaitDurable(ctx context.Context, epoch kafka.LeaderEpoch, end kafka.Offset) error {
-	return p.wait(ctx, AcksLeader, epoch, end, 0)
+	return p.wait(ctx, AcksLeader, epoch, end, time.Time{})
 }
 
-// Wait waits for an append as its acknowledgement level asks, for at most the timeout: REQUEST_TIMED_OUT then, and the
+// Wait waits for an append as its acknowledgement level asks, until the deadline at most: REQUEST_TIMED_OUT then, and the
 // records may still become committed.
-func (p *Partition) Wait(ctx context.Context, acks Acks, a Appended, timeout time.Duration) error {
+func (p *Partition) Wait(ctx context.Context, acks Acks, a Appended, deadline time.Time) error {
 	if acks == AcksNone {
 		return nil
 	}
-	return p.wait(ctx, acks, a.LeaderEpoch, a.EndOffset, max(timeout, 1))
+	return p.wait(ctx, acks, a.LeaderEpoch, a.EndOffset, deadline)
 }
 
-// wait waits without a limit if timeout is 0.
-func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch, end kafka.Offset, timeout time.Duration) error {
+// wait waits without a limit if deadline is zero.
+func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch, end kafka.Offset, deadline time.Time) error {
 	p.mu.Lock()
 	queue, reached := &p.mu.committed, p.mu.progress.highWatermark
 	if acks == AcksLeader {
@@ -90,17 +90,11 @@ func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch
 		return nil
 	}
 	w := queue.add(end)
+	if !deadline.IsZero() {
+		p.armLocked(queue, w, deadline)
+	}
 	p.mu.Unlock()
 
-	var expired <-chan time.Time
-	if timeout > 0 {
-		if w.timer == nil {
-			w.timer = p.clock.NewTimer(timeout)
-		} else {
-			w.timer.Reset(timeout)
-		}
-		expired = w.timer.C()
-	}
 	var err error
 	answered := false
 	select {
@@ -108,11 +102,6 @@ func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch
 		answered = true
 	case <-ctx.Done():
 		err = ctx.Err()
-	case <-expired:
-		err = kafka.ErrRequestTimedOut
-	}
-	if timeout > 0 {
-		w.timer.Stop()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,6 +110,36 @@ func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch
 	}
 	queue.release(w)
 	return err
+}
+
+// armLocked sees to it that the waiter's timer fires no later than the deadline.
+func (p *Partition) armLocked(queue *waitQueue, w *waiter, deadline time.Time) {
+	w.deadline = deadline
+	if !w.firing.IsZero() && !w.firing.After(deadline) {
+		return
+	}
+	w.firing = deadline
+	left := deadline.Sub(p.clock.Now())
+	if w.timer == nil {
+		w.timer = p.clock.AfterFunc(left, func() { p.expire(queue, w) })
+	} else {
+		w.timer.Reset(left)
+	}
+}
+
+// expire is a waiter's timer: whoever waits longer than his deadline is answered, for whoever has time left it is set
+// again.
+func (p *Partition) expire(queue *waitQueue, w *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.firing = time.Time{}
+	switch {
+	case w.deadline.IsZero():
+	case p.clock.Now().Before(w.deadline):
+		p.armLocked(queue, w, w.deadline)
+	case queue.remove(w):
+		w.done <- kafka.ErrRequestTimedOut
+	}
 }
 
 // Acknowledged tells whether Wait would return at once, with success.

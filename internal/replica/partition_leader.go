@@ -63,6 +63,8 @@ func (p *Partition) leave(err error) {
 	if p.mu.gone == nil {
 		p.mu.gone = err
 		p.resignLocked(err)
+		p.mu.committed.close(err)
+		p.mu.durable.close(err)
 	}
 }
 

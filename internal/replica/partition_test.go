@@ -120,8 +120,8 @@ func TestCommittedOnceDurableOnAll(t *testing.T) {
 			t.Fatalf("appended %+v", a)
 		}
 		one, all := make(chan error, 1), make(chan error, 1)
-		go func() { one <- p.Wait(t.Context(), AcksLeader, a, time.Minute) }()
-		go func() { all <- p.Wait(t.Context(), AcksAll, a, time.Minute) }()
+		go func() { one <- p.Wait(t.Context(), AcksLeader, a, time.Now().Add(time.Minute)) }()
+		go func() { all <- p.Wait(t.Context(), AcksAll, a, time.Now().Add(time.Minute)) }()
 		synctest.Wait()
 		d.sync(4)
 		synctest.Wait()
@@ -149,7 +149,7 @@ func TestWaitEnds(t *testing.T) {
 		a := mustAppend(t, p, 1, AcksAll)
 
 		began := time.Now()
-		if err := p.Wait(t.Context(), AcksAll, a, 3*time.Second); !errors.Is(err, kafka.ErrRequestTimedOut) {
+		if err := p.Wait(t.Context(), AcksAll, a, time.Now().Add(3*time.Second)); !errors.Is(err, kafka.ErrRequestTimedOut) {
 			t.Fatalf("got %v, want a timeout", err)
 		}
 		if took := time.Since(began); took != 3*time.Second {
@@ -157,15 +157,46 @@ func TestWaitEnds(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := p.Wait(ctx, AcksAll, a, time.Second); !errors.Is(err, context.Canceled) {
+		if err := p.Wait(ctx, AcksAll, a, time.Now().Add(time.Second)); !errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v, want the context's error", err)
 		}
 		if n := p.mu.committed.len(); n != 0 {
 			t.Fatalf("%d who gave up are still waited for", n)
 		}
 		d.sync(1)
-		if err := p.Wait(t.Context(), AcksAll, a, 0); err != nil {
+		if err := p.Wait(t.Context(), AcksAll, a, time.Now()); err != nil {
 			t.Fatalf("committed, and no time to wait: %v", err)
+		}
+	})
+}
+
+// A waiter's timer runs on when its answer comes; it ends later waits when their time is up, neither before nor after.
+func TestWaitersUseTheirTimersAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, d := newTestPartition(t, 1)
+		apply(t, p, leading(0, 0, 1))
+		for _, timeout := range []time.Duration{10 * time.Second, 2 * time.Second, 40 * time.Second, 15 * time.Second} {
+			for _, longer := range []time.Duration{time.Hour, timeout} {
+				a := mustAppend(t, p, 1, AcksAll)
+				done := make(chan error, 1)
+				go func() { done <- p.Wait(t.Context(), AcksAll, a, time.Now().Add(longer)) }()
+				synctest.Wait()
+				d.sync(a.EndOffset)
+				if err := <-done; err != nil {
+					t.Fatalf("answered in time: %v", err)
+				}
+			}
+			a := mustAppend(t, p, 1, AcksAll)
+			began := time.Now()
+			err := p.Wait(t.Context(), AcksAll, a, began.Add(timeout+time.Second))
+			if took := time.Since(began); !errors.Is(err, kafka.ErrRequestTimedOut) || took != timeout+time.Second {
+				t.Fatalf("%v after %v, want a timeout after %v", err, took, timeout+time.Second)
+			}
+			d.sync(a.EndOffset)
+		}
+		p.leave(kafka.ErrNotLeaderOrFollower)
+		if len(p.mu.committed.free) != 0 {
+			t.Fatal("waiters, and their timers, outlive the service")
 		}
 	})
 }
@@ -278,7 +309,7 @@ func TestAcknowledgingAllocatesNothing(t *testing.T) {
 	go func() {
 		for a := range wait {
 			start.Done()
-			_ = p.Wait(context.Background(), AcksAll, a, time.Minute)
+			_ = p.Wait(context.Background(), AcksAll, a, time.Now().Add(time.Minute))
 			done.Done()
 		}
 	}()
@@ -328,7 +359,7 @@ func TestConcurrentWaits(t *testing.T) {
 			for n := range 500 {
 				a, err := p.Append(AppendRequest{Batches: b, Acks: AcksAll, LeaderEpoch: kafka.NoLeaderEpoch, Origin: record.FromCoordinator})
 				if err == nil {
-					err = p.Wait(context.Background(), Acks(1-2*(n%2)), a, time.Minute)
+					err = p.Wait(context.Background(), Acks(1-2*(n%2)), a, time.Now().Add(time.Minute))
 				}
 				switch {
 				case err == nil && d.DurableEnd() < a.EndOffset:

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"slices"
+	"time"
 
 	"chronik/internal/clock"
 	"chronik/internal/kafka"
@@ -10,9 +11,14 @@ import (
 // waiter is one goroutine that waits for a partition to reach an offset. It is reused through its queue's free list, so
 // that a steady load of acknowledgements allocates nothing; the list belongs to the partition and ends with it.
 type waiter struct {
-	end   kafka.Offset
-	done  chan error  // capacity 1: whoever answers never blocks
-	timer clock.Timer // stopped between uses; nil until a wait with a timeout
+	end      kafka.Offset
+	done     chan error // capacity 1: whoever answers never blocks
+	deadline time.Time  // zero without one, and while nobody uses the waiter
+
+	// The timer is left running when an answer comes, as it nearly always does, and looks at the deadline when it
+	// fires: to set and stop it for each wait would cost more than all the rest of waiting.
+	timer  clock.Timer // nil until a wait with a deadline
+	firing time.Time   // when it will; zero if it will not
 }
 
 // waitQueue is who waits, by offset. It is not safe for concurrent use: it lives under Partition.mu.
@@ -20,6 +26,7 @@ type waitQueue struct {
 	waiting []*waiter // sorted by end; waiting[:head] are gone
 	head    int
 	free    []*waiter
+	closed  bool // nobody waits any more: no timer is left running
 }
 
 const freeWaitersMax = 256
@@ -85,8 +92,28 @@ func (q *waitQueue) remove(w *waiter) bool {
 
 // release takes back a waiter whose answer was received, or that was removed.
 func (q *waitQueue) release(w *waiter) {
-	if len(q.free) < freeWaitersMax {
+	w.deadline = time.Time{}
+	if len(q.free) < freeWaitersMax && !q.closed {
 		q.free = append(q.free, w)
+	} else {
+		w.stop()
+	}
+}
+
+// close answers everyone with err, and keeps no waiter from now on.
+func (q *waitQueue) close(err error) {
+	q.fail(err)
+	q.closed = true
+	for _, w := range q.free {
+		w.stop()
+	}
+	q.free = nil
+}
+
+// stop stops the timer of a waiter that is not used again: it would hold the partition until it fires.
+func (w *waiter) stop() {
+	if w.timer != nil {
+		w.timer.Stop()
 	}
 }
 

@@ -387,7 +387,6 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// Once a stream's share of a group reaches the limit, its later records of that group go by reference as well.
 // Groups that come while a file is synced share its next sync: one covers all that was written before it.
 func TestReferencesShareSyncs(t *testing.T) {
 	l := open(t, vfs.NewMem(0), func(o *Options) { o.ReferenceBytes = 1000 })
@@ -422,6 +421,7 @@ func TestReferencesShareSyncs(t *testing.T) {
 	}
 }
 
+// Once a stream's share of a group reaches the limit, its later records of that group go by reference as well.
 func TestReferencesCountPerGroup(t *testing.T) {
 	fs := vfs.NewMem(0)
 	l := open(t, fs, func(o *Options) { o.ReferenceBytes = 1000; o.LazyDelay = time.Hour })

@@ -40,11 +40,11 @@ const (
 	// does not hold up the WAL's for long.
 	syncStepBytes = 2 << 20
 	// syncStepPerPartition raises it where many partitions share it: a sync costs the same for a few bytes.
-	syncStepPerPartition = 64 << 10
+	syncStepPerPartition = 256 << 10
 	// checkpointStepBytes are logged between checkpoints while few partitions are dirty.
 	checkpointStepBytes = 128 << 20
 	// syncParallel is how many logs are synced at a time: file systems commit concurrent syncs together.
-	syncParallel = 4
+	syncParallel = 16
 	// snapshotBytes of appends ask for a snapshot of the producers at the next checkpoint: opening the log reads at most
 	// that much to know them again.
 	snapshotBytes = 32 << 20

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the Kafka clients that the tests run, pinned, into .cache/clients: kcat (Debian), kafka-python and
-# confluent-kafka (PyPI), kafkajs (npm), Kafka's Java client, tools and broker (Maven), sarama and kafka-go (Go). What cannot be installed is said
-# out loud and left out; with CHRONIK_REQUIRE_CLIENTS=1 (as CI sets it) that is an error.
+# Installs the Kafka clients that the tests run, pinned, into .cache/clients: kcat (Debian), kafka-python, confluent-kafka
+# and aiokafka (PyPI), kafkajs (npm), Kafka's Java client, tools and broker (Maven), sarama and kafka-go (Go modules). What
+# cannot be installed is said out loud and left out; with CHRONIK_REQUIRE_CLIENTS=1 (as CI sets it) that is an error.
 set -u
 cd "$(dirname "$0")/.."
 cache=$PWD/.cache/clients

@@ -27,6 +27,14 @@ func TestConfluentPython(t *testing.T) {
 	storedCodecs(t, addr, prefix, 900, codecs...)
 }
 
+func TestAiokafka(t *testing.T) {
+	t.Parallel()
+	python := installed(t, "python/bin/python")
+	addr, prefix := broker(t), prefix(t, "aiokafka")
+	suite(t, nil, python, "python/suite_aiokafka.py", addr, prefix)
+	storedCodecs(t, addr, prefix, 900, codecs...)
+}
+
 func TestJava(t *testing.T) {
 	t.Parallel()
 	jars := installed(t, "java/*.jar")

@@ -30,7 +30,7 @@ unit: ## unit, model and crash-simulation tests of all packages
 fake: build ## the same requests to franz-go's kfake and to chronik, answers compared; docs/compatibility.md
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 5m ./test/oracle/fake ./test/oracle
 
-clients: build ## real clients: franz-go, librdkafka, kafka-python, Java, Kafka's own tools, kafkajs
+clients: build ## real clients: franz-go, sarama, kafka-go, librdkafka, kafka-python, aiokafka, Java, Kafka's own tools, kafkajs
 	scripts/clients.sh
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 15m -v ./test/clients 2>&1 | scripts/quiet-test.sh
 

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 func run(args ...string) (code int, stdout, stderr string) {
@@ -29,7 +31,11 @@ func TestUsage(t *testing.T) {
 		{[]string{"start", "--help"}, 0, "--advertise"},
 		{[]string{"help", "configuration"}, 0, "auto.create.topics.enable"},
 		{[]string{"completion", "bash"}, 0, "__start_chronik"},
-		{[]string{"completion", "tcsh"}, 1, "tcsh"},
+		{[]string{"completion", "tcsh"}, 2, "tcsh"},
+		{[]string{"frob"}, 2, `unknown command "frob"`},
+		{[]string{"topic", "frob"}, 2, `unknown command "frob" for "chronik topic" (see 'chronik topic --help')`},
+		{[]string{"consume"}, 2, "requires at least 1 arg"},
+		{[]string{"completion", "zsh"}, 0, "#compdef chronik"},
 		{[]string{"start", "--no-such-flag"}, 2, "--no-such-flag"},
 		{[]string{"start", "--set", "num.partition=3"}, 2, "did you mean num.partitions?"},
 		{[]string{"start", "--set", "num.partitions=many"}, 2, "--set: num.partitions: \"many\" is not a number"},
@@ -47,9 +53,14 @@ func TestUsage(t *testing.T) {
 
 // Each command says by example how it is used.
 func TestExamples(t *testing.T) {
-	for _, c := range newRoot().Commands() {
-		if c.Runnable() && c.Name() != "help" && !c.HasSubCommands() && c.Example == "" {
+	var check func(c *cobra.Command)
+	check = func(c *cobra.Command) {
+		if c.Runnable() && c.HasParent() && !c.Hidden && c.Name() != "help" && c.Example == "" {
 			t.Errorf("%s has no example", c.CommandPath())
 		}
+		for _, sub := range c.Commands() {
+			check(sub)
+		}
 	}
+	check(newRoot())
 }

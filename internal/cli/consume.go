@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -118,7 +120,9 @@ func runConsume(cmd *cobra.Command, c *clientFlags, p *consumeFlags, topics []st
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
+	// The first interrupt ends it cleanly: what was printed is committed, and the group knows at once that it left.
+	ctx, stopSignals := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stopSignals()
 	var parts map[string]map[int32]kgo.Offset
 	var ends kadm.ListedOffsets
 	err = c.admin(cmd, func(ctx context.Context, admin *kadm.Client) error {
@@ -146,8 +150,11 @@ func runConsume(cmd *cobra.Command, c *clientFlags, p *consumeFlags, topics []st
 		stop = remaining(parts, ends)
 	}
 	err = p.loop(ctx, client, out, print, stop)
+	stopSignals() // the second one ends it at once
 	if p.group != "" {
-		err = errors.Join(err, client.CommitMarkedOffsets(context.WithoutCancel(ctx)))
+		commit, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(c.timeout, 5*time.Second))
+		err = errors.Join(err, client.CommitMarkedOffsets(commit))
+		cancel()
 		client.AllowRebalance()
 	}
 	return errors.Join(err, out.Flush())

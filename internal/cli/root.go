@@ -80,7 +80,23 @@ longer make data durable; 4 a node's clean stop was cut short.`,
 		return usage(fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath()))
 	})
 	root.AddCommand(commands()...)
+	argumentErrors(root)
 	return root
+}
+
+// argumentErrors makes wrong arguments usage errors that say where to look.
+func argumentErrors(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath()))
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		argumentErrors(sub)
+	}
 }
 
 // commands is every command.

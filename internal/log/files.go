@@ -143,6 +143,9 @@ func (h *handle) open(do func() (vfs.File, error)) (vfs.File, error) {
 	h.opening = nil
 	if err != nil {
 		f.mu.open--
+		if h.removed && vfsNotExist(err) { // it was unlinked just now
+			err = fmt.Errorf("open %s: %w", h.path, ErrClosed)
+		}
 	} else {
 		h.file = file
 		h.refs++

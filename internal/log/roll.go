@@ -1,8 +1,10 @@
 package log
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"syscall"
 
 	"chronik/internal/kafka"
 	"chronik/internal/record"
@@ -125,8 +127,8 @@ func (l *Log) roll() error {
 // seal ends a segment: its index is written out, and while recovering what stands behind its end is cut.
 func (l *Log) seal(s *segment, recovering bool) error {
 	var err error
-	if l.w.indexBuf, err = l.flushIndex(s, l.w.indexBuf); err != nil {
-		return err
+	if l.w.indexBuf, err = l.flushIndex(s, l.w.indexBuf); err != nil && (!recovering || !errors.Is(err, syscall.ENOSPC)) {
+		return err // replay of what is there must not end for want of an index: its entries stay in memory until a Sync
 	}
 	if !recovering {
 		return nil

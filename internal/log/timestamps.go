@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"slices"
 
 	"chronik/internal/kafka"
@@ -10,6 +11,21 @@ import (
 // OffsetForTimestamp finds the first record at or behind the log's start and below limit whose timestamp is at least
 // millis; false if there is none.
 func (l *Log) OffsetForTimestamp(millis int64, limit kafka.Offset) (TimestampOffset, bool, error) {
+	for {
+		start := l.LogStart()
+		t, ok, err := l.offsetForTimestamp(millis, limit)
+		if !l.overtaken(start, err) {
+			return t, ok, err
+		}
+	}
+}
+
+// overtaken tells whether a search failed because a segment was deleted in the middle of it: it begins again.
+func (l *Log) overtaken(start kafka.Offset, err error) bool {
+	return (errors.Is(err, ErrClosed) || errors.Is(err, kafka.ErrOffsetOutOfRange)) && l.LogStart() > start
+}
+
+func (l *Log) offsetForTimestamp(millis int64, limit kafka.Offset) (TimestampOffset, bool, error) {
 	l.mu.Lock()
 	logStart := l.mu.logStart
 	segments := slices.Clone(l.mu.segments)
@@ -76,6 +92,16 @@ func (l *Log) searchTimestamp(s *segment, millis int64, from kafka.Offset) (Time
 // MaxTimestamp finds the record with the largest timestamp, the first of them (ListOffsets -3, KIP-734); false in a log
 // without timestamps.
 func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
+	for {
+		start := l.LogStart()
+		t, ok, err := l.findMaxTimestamp()
+		if !l.overtaken(start, err) {
+			return t, ok, err
+		}
+	}
+}
+
+func (l *Log) findMaxTimestamp() (TimestampOffset, bool, error) {
 	l.mu.Lock()
 	segments := slices.Clone(l.mu.segments)
 	l.mu.Unlock()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Kafka clients that the tests run, pinned, into .cache/clients: kcat (Debian), kafka-python, confluent-kafka
+# Installs the Kafka clients that the tests run, pinned, into .cache/clients: kcat and strace (Debian), kafka-python, confluent-kafka
 # and aiokafka (PyPI), kafkajs (npm), Kafka's Java client, tools and broker (Maven), sarama and kafka-go (Go modules). What
 # cannot be installed is said out loud and left out; with CHRONIK_REQUIRE_CLIENTS=1 (as CI sets it) that is an error.
 set -u
@@ -20,7 +20,10 @@ apt_install() { # package
 }
 
 kcat() {
-  command -v kcat >/dev/null || apt_install kcat
+  type -P kcat >/dev/null || apt_install kcat
+}
+strace() { # counts what leaves by sendfile
+  type -P strace >/dev/null || apt_install strace
 }
 python() {
   local want; want=$(sum test/clients/python/requirements.txt)
@@ -54,10 +57,10 @@ gomodules() {
   echo "$want" >"$cache/go.stamp"
 }
 
-for client in kcat python js java gomodules; do
+for client in kcat strace python js java gomodules; do
   if "$client"; then echo "clients: $client is here"; else missing+=("$client"); fi
 done
 if [ ${#missing[@]} -gt 0 ]; then
-  echo "clients: COULD NOT INSTALL: ${missing[*]} (${#missing[@]} of 5; see $log). Their tests will be skipped."
+  echo "clients: COULD NOT INSTALL: ${missing[*]} (${#missing[@]} of 6; see $log). Their tests will be skipped."
   if [ "${CHRONIK_REQUIRE_CLIENTS:-0}" = 1 ]; then tail -20 "$log"; exit 1; fi
 fi

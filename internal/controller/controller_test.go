@@ -220,6 +220,21 @@ func TestOpenRefusesAnotherCluster(t *testing.T) {
 }
 
 // TestCompaction: snapshots replace the log, files are used again, and the image read back is the same.
+// TestOpenRefusesLostMetadata: to form the cluster anew would be to delete every topic in it.
+func TestOpenRefusesLostMetadata(t *testing.T) {
+	fs := vfs.NewMem(0)
+	c := mustOpen(t, Options{FS: fs, ClusterID: "mine"})
+	register(t, c, 1)
+	mustClose(t, c)
+	mustClose(t, mustOpen(t, Options{FS: fs, ClusterID: "mine", Joined: true}))
+	if err := fs.RemoveAll("/data/metadata"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{FS: fs, Dir: "/data/metadata", Directory: directory, ClusterID: "mine", Joined: true}); err == nil || !strings.Contains(err.Error(), "/data/metadata are gone") {
+		t.Errorf("opened with lost metadata: %v", err)
+	}
+}
+
 func TestCompaction(t *testing.T) {
 	fs := vfs.NewMem(0)
 	o := Options{FS: fs, SnapshotBytes: 64 << 10, WALFileBytes: 128 << 10}

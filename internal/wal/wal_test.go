@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"chronik/internal/clock"
 	"chronik/internal/vfs"
 )
 
@@ -247,6 +248,40 @@ func TestFailedSyncIsFatal(t *testing.T) {
 	}
 	if err := l.Close(); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("close: %v", err)
+	}
+}
+
+// A failed sync stops the log also where it is one of a spare file, which holds nothing yet: the kernel reports it once, so
+// that the next sync of the same directory would seem to succeed. That there is no space for a spare file is no harm.
+func TestFailedSyncOfASpareIsFatal(t *testing.T) {
+	for _, c := range []struct {
+		rule  vfs.Rule
+		fatal int32
+	}{
+		{vfs.Rule{Path: "00000002.wal", Op: vfs.OpSync, Times: 1, Err: syscall.EIO}, 1},
+		{vfs.Rule{Path: "wal", Op: vfs.OpSyncDir, Times: 1, Err: syscall.EIO}, 1},
+		{vfs.Rule{Path: "00000002.wal", Op: vfs.OpWrite, Times: 1, Err: syscall.ENOSPC}, 0},
+	} {
+		var fatal atomic.Int32
+		fault := vfs.NewFault(vfs.NewMem(0), clock.System{})
+		l, err := Open(Options{FS: fault, Dir: "wal", FileSize: 1 << 20, Fatal: func(error) { fatal.Add(1) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Append(context.Background(), []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		fault.Add(c.rule)
+		if _, err := l.Append(context.Background(), make([]byte, 2*growingEnough)); err != nil && c.fatal == 0 {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); fatal.Load() < c.fatal && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		l.Close()
+		if fatal.Load() != c.fatal {
+			t.Errorf("%v of %s: Fatal was called %d times", c.rule.Err, c.rule.Path, fatal.Load())
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,9 @@ import (
 	"chronik/internal/config"
 	"chronik/internal/vfs"
 )
+
+// signalEcho is how long after the first signal another one counts as the same.
+const signalEcho = 10 * time.Millisecond
 
 func newStart() *cobra.Command {
 	cmd := &cobra.Command{
@@ -81,6 +85,7 @@ func runNode(cfg *config.Config, stdout, stderr io.Writer) error {
 			}
 		}
 	}
+	dropEcho(signals)
 	return stopNode(cfg, node, logger, signals, fatal)
 }
 
@@ -111,6 +116,20 @@ func localAddr(addrs []string) string {
 		}
 	}
 	return ""
+}
+
+// dropEcho passes over what comes with a first signal: timeout(1) and some supervisors send it to the process and to its
+// group, which is not somebody's second wish.
+func dropEcho(signals <-chan os.Signal) {
+	echo := clock.System{}.NewTimer(signalEcho)
+	defer echo.Stop()
+	for {
+		select {
+		case <-signals:
+		case <-echo.C():
+			return
+		}
+	}
 }
 
 // stopNode closes the node within the configured time; a second signal or a fatal error ends it at once.

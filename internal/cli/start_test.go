@@ -166,6 +166,19 @@ func TestStopDoesNotWaitForFetches(t *testing.T) {
 	}
 }
 
+// As timeout(1) does: to the process, and to its group.
+func TestASignalSentTwiceIsOne(t *testing.T) {
+	p := waiting(t)
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} { // a pending signal is not queued twice
+		if err := p.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := p.wait(t); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+}
+
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	p := waiting(t)
 	for range 2 {

@@ -39,10 +39,9 @@ type Options struct {
 
 // TLSOptions are for the tls:// listeners. The files are read again when they change.
 type TLSOptions struct {
-	CertFile     string        // PEM, the chain
-	KeyFile      string        // PEM
-	ClientCAFile string        // PEM; if set, clients must show a certificate that one of these signed
-	PollInterval time.Duration // how often to look for changed files; 10 s
+	CertFile     string // PEM, the chain
+	KeyFile      string // PEM
+	ClientCAFile string // PEM; if set, clients must show a certificate that one of these signed
 }
 
 // Limits bound what clients can make the server hold.

@@ -38,7 +38,6 @@ func (s *Server) sweep() {
 	defer s.goroutines.Done()
 	ticker := s.opts.Clock.NewTicker(sweepInterval)
 	defer ticker.Stop()
-	reloadAt := s.opts.Clock.Now()
 	for {
 		select {
 		case <-ticker.C():
@@ -46,8 +45,7 @@ func (s *Server) sweep() {
 			return
 		}
 		now := s.opts.Clock.Now()
-		if s.tls != nil && now.Sub(reloadAt) >= s.opts.TLS.interval() {
-			reloadAt = now
+		if s.tls != nil {
 			s.tls.reload(s.opts.Logger)
 		}
 		framesWanted := s.frames.Waiting()
@@ -56,13 +54,6 @@ func (s *Server) sweep() {
 			s.sweepOne(c, now, framesWanted, answersOver)
 		}
 	}
-}
-
-func (o *TLSOptions) interval() time.Duration {
-	if o.PollInterval > 0 {
-		return o.PollInterval
-	}
-	return 10 * time.Second
 }
 
 func (s *Server) sweepOne(c *connection, now time.Time, framesWanted, answersOver bool) {

@@ -15,7 +15,11 @@ import (
 type tlsFiles struct {
 	opts    TLSOptions
 	current atomic.Pointer[tls.Config]
-	stamps  [3]fileStamp // of the sweeper's goroutine
+	stamps  [3]fileStamp // of the files in force, and below of those that could not be used; of the sweeper's goroutine
+	refused struct {
+		stamps [3]fileStamp
+		looks  int
+	}
 }
 
 type fileStamp struct {
@@ -92,10 +96,23 @@ func (f *tlsFiles) reload(logger *slog.Logger) {
 		config, err = f.load()
 	}
 	if err != nil {
-		logger.Error("the changed TLS files cannot be used; the ones read before stay in force", "error", err)
+		f.refuse(stamps, err, logger)
 		return
 	}
+	f.refused.looks = 0
 	f.stamps = stamps
 	f.current.Store(config)
 	logger.Info("TLS certificate read again", "file", f.opts.CertFile)
+}
+
+// refuse logs files that cannot be used once: at the second look that finds them so, because at the first one somebody
+// may be between writing the certificate and writing the key.
+func (f *tlsFiles) refuse(stamps [3]fileStamp, err error, logger *slog.Logger) {
+	if stamps != f.refused.stamps {
+		f.refused.stamps, f.refused.looks = stamps, 0
+	}
+	f.refused.looks++
+	if f.refused.looks == 2 {
+		logger.Error("the changed TLS files cannot be used; the ones read before stay in force", "error", err)
+	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,10 +10,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,11 +110,34 @@ func TestTLSNamesTheHostThatTheClientDialled(t *testing.T) {
 	}
 }
 
+// lines counts what a logger writes.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), s)
+}
+
 func TestChangedCertificatesAreRead(t *testing.T) {
 	dir := t.TempDir()
 	first := certificate(t, dir, "first")
 	clock := newManualClock()
-	s := start(t, empty, func(o *Options) { withTLS(dir)(o); o.Clock = clock })
+	var logged lines
+	s := start(t, empty, func(o *Options) {
+		withTLS(dir)(o)
+		o.Clock = clock
+		o.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	})
 	ask := func(pool *x509.CertPool) error {
 		conn, err := dialTLS(s, &tls.Config{RootCAs: pool})
 		if err != nil {
@@ -133,6 +160,9 @@ func TestChangedCertificatesAreRead(t *testing.T) {
 	}
 	if err := ask(first); err != nil {
 		t.Fatalf("a broken file took the old certificate out of force: %v", err)
+	}
+	if n := logged.count("cannot be used"); n != 1 {
+		t.Errorf("a broken file was logged %d times, want once", n)
 	}
 	second := certificate(t, dir, "second")
 	clock.pass(t, "the new certificate is served", func() bool { return ask(second) == nil })

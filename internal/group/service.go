@@ -378,7 +378,11 @@ func (s *Service) createTopic(ctx context.Context) error {
 	cmd := OffsetsTopic(s.o.Config.Load(), "first use of a group coordinator")
 	for _, r := range s.o.Store.CreateTopics(ctx, []metadata.CreateTopic{cmd}, false) {
 		if r.Err != nil && kafka.CodeOf(r.Err) != kafka.ErrTopicAlreadyExists.Code {
-			s.o.Logger.Warn("the topic of groups and offsets could not be created", "topic", kafka.OffsetsTopic, "error", r.Err)
+			level := slog.LevelWarn
+			if ctx.Err() != nil { // the client has gone; the next one asks again
+				level = slog.LevelDebug
+			}
+			s.o.Logger.Log(ctx, level, "the topic of groups and offsets could not be created", "topic", kafka.OffsetsTopic, "error", r.Err)
 			return kafka.ErrCoordinatorNotAvailable.With("create topic %s: %v", kafka.OffsetsTopic, r.Err)
 		}
 	}

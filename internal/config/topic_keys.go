@@ -33,7 +33,7 @@ var topicKeys = []Key{
 		func(c *Config) *TimestampType { return &c.Topic.TimestampType },
 		"Whether a record keeps the producer's timestamp (CreateTime) or gets the time at which the broker took it (LogAppendTime)."),
 	number("min.insync.replicas", Int, 1, 1, math.MaxInt32, func(c *Config) *int32 { return &c.Topic.MinInsyncReplicas },
-		"The number of in-sync replicas that must hold a record before acks=all is answered. With fewer, such a produce fails with NOT_ENOUGH_REPLICAS."),
+		"The number of in-sync replicas that must hold a record before acks=all is answered, at most as many as the partition has replicas. With fewer in sync, such a produce fails with NOT_ENOUGH_REPLICAS."),
 	never("preallocate", "Whether segment files get their full size when they are made.",
 		"segments grow as they are written, and the write-ahead log's files are zero-written and recycled anyway"),
 	number("retention.bytes", Long, -1, math.MinInt64, math.MaxInt64, func(c *Config) *int64 { return &c.Topic.RetentionBytes },

@@ -72,6 +72,9 @@ func (b *Broker) storeSamples(add func(admin.Sample)) {
 	counter(add, "chronik_store_checkpoints_total", "Checkpoints written.", s.Checkpoints)
 	gauge(add, "chronik_store_replay_bytes", "Bytes that a start after a crash would go through.", s.SinceCheckpoint)
 	counter(add, "chronik_store_space_refusals_total", "Appends refused for lack of space on the disk.", s.SpaceRefusals)
+	counter(add, "chronik_store_scrubbed_bytes_total", "Bytes of segments that the background scrub has read again.", s.Scrubbed)
+	counter(add, "chronik_store_scrub_passes_total", "Passes of the background scrub over all partitions.", s.ScrubPasses)
+	counter(add, "chronik_store_damaged_ranges_total", "Ranges found not to be as they were written, which are not served any more.", s.Damaged)
 	w := s.WAL
 	counter(add, "chronik_wal_commits_total", "Groups written to the write-ahead log, one fdatasync each.", w.Groups)
 	counter(add, "chronik_wal_records_total", "Records written to the write-ahead log.", w.Records)

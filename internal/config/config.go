@@ -68,8 +68,10 @@ type Config struct {
 	WALMaxBytes           int64         // of all files; a full WAL is back-pressure
 	WALReferenceMinBytes  int64         // a partition's share of a group from which on it is logged by reference
 	MetadataWALFileBytes  int64
-	CheckpointBytes       int64 // logged since the last checkpoint, bulk included, at which the next is made
-	SegmentSyncRateBytes  int64 // background segment sync, bytes per second; 0 for as fast as the disk
+	CheckpointBytes       int64         // logged since the last checkpoint, bulk included, at which the next is made
+	SegmentSyncRateBytes  int64         // background segment sync, bytes per second; 0 for as fast as the disk
+	ScrubInterval         time.Duration // of full passes over the segments
+	ScrubBytesPerSecond   int64         // at most; 0 for no scrub
 	OpenFilesMax          int
 	FreeSpaceReserveBytes int64 // kept free on the data directory's file system: an append that would go below is refused
 

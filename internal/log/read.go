@@ -32,6 +32,7 @@ func (s *Slice) Release() {
 // than maxBytes (KIP-74). OFFSET_OUT_OF_RANGE below the log's start or above its end.
 func (l *Log) Read(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) (Slice, error) {
 	start, stop, err := l.find(from, maxBytes, limit, atLeastOne)
+	err = l.readError(err)
 	if err == nil && start.s == nil {
 		return Slice{First: from, Next: from}, nil
 	}
@@ -88,7 +89,13 @@ func (l *Log) find(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastO
 	if from >= limit {
 		return place{}, place{}, nil
 	}
+	if err = l.refuse(from); err != nil {
+		return place{}, place{}, err
+	}
 	if start, err = l.locate(from); err != nil {
+		return place{}, place{}, err
+	}
+	if err = l.refuse(start.offset); err != nil { // a gap ends where damage begins
 		return place{}, place{}, err
 	}
 	if stop, err = l.findEnd(start, int64(maxBytes), limit, atLeastOne); err != nil {
@@ -106,7 +113,7 @@ func (l *Log) find(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastO
 // findEnd returns the batch boundary where a read that begins at start ends.
 func (l *Log) findEnd(start place, maxBytes int64, limit kafka.Offset, atLeastOne bool) (place, error) {
 	l.mu.Lock()
-	stop := place{start.s, start.s.size, start.s.end}
+	stop := soundEndLocked(start)
 	l.mu.Unlock()
 	if limit < stop.offset {
 		var err error

@@ -80,8 +80,9 @@ type segment struct {
 	rollTimestamp int64        // largest timestamp of the first batch, from which segment.ms counts; see rollKnown
 	rollKnown     bool
 	createdMillis int64
-	changes       uint32 // files made or cut
-	changesSynced uint32 // of those, how many before the last sync of files and directory
+	damaged       []Damage // not to be served; ascending, replaced when it changes
+	changes       uint32   // files made or cut
+	changesSynced uint32   // of those, how many before the last sync of files and directory
 
 	aborted       []AbortedTransaction // by the offset of their markers
 	abortedLoaded bool

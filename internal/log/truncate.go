@@ -156,6 +156,7 @@ func (l *Log) truncate(at place, cut *segment) error {
 	l.mu.segments = l.mu.segments[:i+1]
 	s := at.s
 	s.size, s.end = at.position, at.offset
+	s.cutDamageLocked(at.position, at.offset)
 	s.index, s.maxTimestamp, s.maxOffset = cut.index, cut.maxTimestamp, cut.maxOffset
 	if n := len(s.aborted); n > 0 {
 		s.aborted = slices.DeleteFunc(slices.Clone(s.aborted), func(a AbortedTransaction) bool { return a.LastOffset >= at.offset })

@@ -32,6 +32,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.background.Add(2)
 		go s.syncLoop()
 		go s.retentionLoop()
+		if o.Config.ScrubBytesPerSecond > 0 && o.Config.ScrubInterval > 0 {
+			s.background.Add(1)
+			go s.scrubLoop()
+		}
 	}
 	return s, nil
 }

@@ -10,6 +10,9 @@ type Stats struct {
 	Checkpoints     int64 // written
 	SinceCheckpoint int64 // bytes that a recovery would have to look at
 	SpaceRefusals   int64 // appends refused for lack of space
+	Scrubbed        int64 // bytes that the scrub has read
+	ScrubPasses     int64 // that have ended
+	Damaged         int64 // ranges found that are not as they were written
 	Failed          bool
 }
 
@@ -20,6 +23,7 @@ func (s *Store) Stats() Stats {
 	s.mu.Unlock()
 	return Stats{
 		WAL: s.wal.Stats(), Partitions: n, Dirty: int(s.dirtyCount.Load()), Checkpoints: s.checkpoints.Load(),
-		SinceCheckpoint: s.sinceCheckpoint.Load(), SpaceRefusals: s.space.refused.Load(), Failed: s.fatal.Load() != nil,
+		SinceCheckpoint: s.sinceCheckpoint.Load(), SpaceRefusals: s.space.refused.Load(),
+		Scrubbed: s.scrub.bytes.Load(), ScrubPasses: s.scrub.passes.Load(), Damaged: s.scrub.damage.Load(), Failed: s.fatal.Load() != nil,
 	}
 }

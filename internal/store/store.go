@@ -28,6 +28,7 @@ type Store struct {
 	wal        *wal.Log
 	files      *log.Files
 	space      space
+	scrub      scrubber
 	unclean    bool
 	cleanStart wal.LSN // where the WAL was when a clean start found it; 0 after an unclean one
 	recovery   Recovery

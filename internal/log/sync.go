@@ -20,9 +20,9 @@ func (l *Log) syncedLocked() Checkpoint {
 		c.Segment, c.Position, c.EndOffset = l.mu.end, 0, l.mu.end
 	}
 	// A sealed segment that is synced to its end may be deleted before the next one has a synced byte: the state is told as
-	// the start of that one.
+	// the start of that one. Not so while its file may still be longer on the disk, from before a truncation.
 	for i, s := range l.mu.segments[:max(len(l.mu.segments)-1, 0)] {
-		if next := l.mu.segments[i+1].base; s.base == c.Segment && s.size == c.Position && next == c.EndOffset {
+		if next := l.mu.segments[i+1].base; s.base == c.Segment && s.size == c.Position && next == c.EndOffset && s.changes == s.changesSynced {
 			c.Segment, c.Position = next, 0
 		}
 	}

@@ -25,6 +25,11 @@ func (m *modelPartition) compare(s *store.Store) bool {
 		m.errorf("it is gone")
 		return false
 	case sp == nil:
+		if _, err := m.h.disk.Stat("/var/lib/chronik/partitions/" + m.id.String()); err == nil && m.absent > 0 {
+			m.errorf("it is gone, but its directory is not")
+			return false
+		}
+		m.absent++ // the start may have had no checkpoint yet to judge by; the next one has
 		m.gone()
 		m.pending = modelPending{}
 		return true
@@ -32,7 +37,7 @@ func (m *modelPartition) compare(s *store.Store) bool {
 		m.errorf("it was deleted, and is back with %d..%d", sp.LogStart(), sp.LogEnd())
 		return false
 	}
-	m.exists = true
+	m.exists, m.absent = true, 0
 	if _, err := s.CreatePartition(m.id, m.topic()); err != nil {
 		return m.trouble(err)
 	}

@@ -26,6 +26,7 @@ type modelPartition struct {
 	sp   *store.Partition
 
 	exists   bool // was created, as far as the user knows
+	absent   int  // starts in a row that did not know it
 	promised bool // and that is durable
 	batches  []modelBatch
 	start    kafka.Offset // as SetLogStart returned it
@@ -156,7 +157,7 @@ func (m *modelPartition) create(s *store.Store) error {
 		return err
 	}
 	m.h.note("%d: created", m.n)
-	m.exists, m.promised = true, false
+	m.exists, m.promised, m.absent = true, false, 0
 	m.batches, m.start, m.startMax, m.end, m.epochs = nil, 0, 0, 0, nil
 	for i := range m.senders {
 		m.senders[i].epoch, m.senders[i].next = 0, 0

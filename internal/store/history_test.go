@@ -31,7 +31,7 @@ import (
 //   - of an operation that had not returned, all or nothing is there;
 //   - epoch history, log start and the producers' sequences are what the log's content calls for: a batch that is
 //     sent again is a duplicate, a gap is refused;
-//   - `log verify` finds no fault in what the crash left behind.
+//   - `log verify` finds no fault after a clean shutdown, and none in the WAL and the node's own files after a crash.
 //
 // CHRONIK_SEEDS=n runs n seeds, CHRONIK_SEED=s only that one. It was seen to fail when the code was broken in these ways:
 // no sync of the WAL's groups, of a segment, of the checkpoint or identity file, of a directory after a rename, of the
@@ -149,6 +149,7 @@ func (h *history) run() {
 			h.t.Errorf("close: %v", err)
 		}
 		h.store = nil
+		h.verify(true)
 	}
 }
 
@@ -322,6 +323,7 @@ func (h *history) shutdown() {
 		return
 	}
 	h.note("closed")
+	h.verify(true)
 	for _, m := range h.parts {
 		m.closed()
 	}
@@ -349,7 +351,7 @@ func (h *history) crash() {
 		h.disk = h.disk.PowerLoss(h.rng)
 	}
 	if !h.ailing {
-		h.verify()
+		h.verify(false)
 	}
 }
 
@@ -361,13 +363,16 @@ func (h *history) closeDead() {
 }
 
 // verify runs `log verify` on what is left: a crash is no damage.
-func (h *history) verify() {
+func (h *history) verify(clean bool) {
 	left := h.disk.Clone()
 	if _, err := left.Stat("/var/lib/chronik/checkpoint"); err != nil {
 		return
 	}
 	_, err := store.Verify(context.Background(), left, "/var/lib/chronik", func(p store.Problem) {
-		h.t.Errorf("verify: %v", p)
+		// A crash may leave what was cut in a partition's files, where the next start cuts it again.
+		if clean || !strings.Contains(p.File, "/partitions/") {
+			h.t.Errorf("verify: %v", p)
+		}
 	})
 	if err != nil {
 		h.t.Errorf("verify: %v", err)

@@ -47,6 +47,7 @@ Formats: value (one a line), key-value, json (one object a line), or a pattern w
 		Args: cobra.MinimumNArgs(1),
 	}
 	c := addClientFlags(cmd)
+	cmd.ValidArgsFunction = c.completeTopics()
 	cmd.RunE = func(cmd *cobra.Command, topics []string) error { return runConsume(cmd, c, p, topics) }
 	f := cmd.Flags()
 	f.StringVar(&p.from, "from", "", "start, end, an offset, -N (the last N), or @TIME (RFC 3339, or ms since 1970)")

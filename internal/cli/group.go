@@ -23,6 +23,7 @@ func newGroup() *cobra.Command {
 	}
 	c := addClientFlags(cmd)
 	cmd.AddCommand(newGroupList(c), newGroupDescribe(c), newGroupReset(c), newGroupDelete(c))
+	completeArguments(cmd, c.completeGroups(), "describe", "reset-offsets", "delete")
 	return cmd
 }
 

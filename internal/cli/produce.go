@@ -42,6 +42,7 @@ It ends once every record is acknowledged, and fails if one is not.`,
 		Args: cobra.MinimumNArgs(1),
 	}
 	c := addClientFlags(cmd)
+	cmd.ValidArgsFunction = c.completeTopicThenFiles()
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return runProduce(cmd, c, p, args[0], args[1:]) }
 	f := cmd.Flags()
 	f.StringVarP(&p.key, "key", "k", "", "key of every record")

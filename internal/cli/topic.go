@@ -27,6 +27,7 @@ func newTopic() *cobra.Command {
 	}
 	c := addClientFlags(cmd)
 	cmd.AddCommand(newTopicCreate(c), newTopicList(c), newTopicDescribe(c), newTopicAlter(c), newTopicDelete(c))
+	completeArguments(cmd, c.completeTopics(), "describe", "alter", "delete")
 	return cmd
 }
 

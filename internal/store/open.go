@@ -137,7 +137,7 @@ func (s *Store) Close() error {
 // drain waits until what was logged is durable, while checkpoints still make room in the WAL. It does not wait for space on
 // the disk.
 func (s *Store) drain() {
-	for s.wal.Space() == nil {
+	for s.wal.Space() == nil && !s.syncPutOff.Load() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainStep)
 		err := s.wal.WaitDurable(ctx, s.wal.Next()-1)
 		cancel()
@@ -160,6 +160,9 @@ func (s *Store) shutdown() error {
 		return errors.Join(s.wal.Close(), s.closeLogs())
 	}
 	_, err := s.syncLogs()
+	if err != nil && s.wal.Durable() < s.wal.Next() {
+		s.wal.Abort(err) // it may be full, and no checkpoint will make room
+	}
 	c := checkpoint{clean: true}
 	for _, p := range s.Partitions() {
 		p.checkpointInto(&c, s.wal.Next())

@@ -103,6 +103,45 @@ func TestCheckpointIsTriedAgainOnceThereIsSpace(t *testing.T) {
 	}
 }
 
+// A node ends although its WAL is full and there is no space for a checkpoint. What was not acknowledged by then is not.
+func TestCloseWithAFullWALOnAFullDisk(t *testing.T) {
+	mem := vfs.NewMem(0)
+	fault := vfs.NewFault(mem, clock.System{})
+	s := openStore(t, fault, func(o *Options) {
+		o.Config.WALMaxBytes = 2 * o.Config.WALFileBytes
+		o.Config.WALReferenceMinBytes = -1
+		o.Config.Topic.SegmentBytes = 16 << 20
+	})
+	p := create(t, s, 1)
+	noIndex(fault)
+	n := 0
+	for deadline := time.Now().Add(20 * time.Second); !s.syncPutOff.Load() || p.DurableEnd() == p.LogEnd(); n++ {
+		if time.Now().After(deadline) {
+			t.Fatal("the WAL never filled up")
+		}
+		produce(t, p, 0, 8<<10, fmt.Sprint(n))
+		for wait := time.Now().Add(100 * time.Millisecond); p.DurableEnd() < p.LogEnd() && time.Now().Before(wait); {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+	durable := p.DurableEnd()
+	done := make(chan error)
+	go func() { done <- s.Close() }()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("closed in order")
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
+	}
+	s = openStore(t, mem.Kill(), nil)
+	defer s.Close()
+	if p := s.Partition(id(1)); p.LogEnd() < durable {
+		t.Errorf("%d of %d records are left", p.LogEnd(), durable)
+	}
+}
+
 // A node starts on a full disk: what it recovers is durable without a checkpoint, also when the power goes once more.
 func TestStartOnAFullDisk(t *testing.T) {
 	for seed := range uint64(20) {

@@ -171,7 +171,9 @@ func (l *Log) openActive(s *segment, position int64) error {
 		s.index = indexState{written: written, open: interval{start: last.end()}}
 		s.maxTimestamp, s.maxOffset = last.maxTimestamp, s.base+kafka.Offset(last.maxOffset)
 		if s.end, err = l.verifyInterval(s, file, &last, nil); err != nil {
-			return err
+			if err = l.openDamaged(s, &last, position, err); err != nil {
+				return err
+			}
 		}
 		s.size = last.end()
 	}
@@ -194,9 +196,13 @@ func (l *Log) openActive(s *segment, position int64) error {
 			s.tornBytes = size - at
 			return nil
 		}
-		if err != nil || b == nil {
-			return err
+		if err != nil {
+			return l.damagedRest(s, position, err)
 		}
+		if b == nil {
+			return nil
+		}
+		s.endDamage(b.BaseOffset())
 		s.addLocked(b, crcOfBatch(b), l.mu.config.IndexIntervalBytes)
 	}
 }

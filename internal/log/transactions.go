@@ -154,15 +154,24 @@ func (l *Log) applyFrom(state *producers, from, end kafka.Offset) ([]AbortedTran
 		at := place{s, 0, s.base}
 		if from > s.base {
 			var err error
-			if at, err = l.locate(from); err != nil {
+			if behind, ok := l.behindDamage(s, from); ok {
+				at = behind
+			} else if at, err = l.locate(from); err != nil {
 				return nil, err
 			}
 		}
-		more, err := l.applySegment(state, at, size, end, now)
-		if err != nil {
-			return nil, err
+		for {
+			var stop int64
+			if at, stop = l.skipDamage(at, size); at.position >= stop || at.offset >= end {
+				break
+			}
+			more, err := l.applySegment(state, at, stop, end, now)
+			if err != nil {
+				return nil, err
+			}
+			aborted = append(aborted, more...)
+			at = place{s, stop, s.base} // where damage begins, if it is not the end; skipDamage goes on behind it
 		}
-		aborted = append(aborted, more...)
 	}
 	return aborted, nil
 }

@@ -217,6 +217,9 @@ func (p *Partition) openLog() (*log.Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open partition %s: %w", p.name(), err)
 	}
+	for _, d := range l.Damaged() {
+		p.damaged(d)
+	}
 	// An epoch without records may be known to the checkpoint only. One that began earlier is in the log's history, unless
 	// it was cut since; one that began later is in the WAL.
 	if st.epoch.Epoch > l.Epoch().Epoch && st.epoch.Offset == l.LogEnd() {

@@ -280,3 +280,68 @@ func TestScrubKeepsItsRate(t *testing.T) {
 
 // scrubChunkOfLog is what a log reads at once.
 const scrubChunkOfLog = 1<<20 + 200_000
+
+// TestStartWithDamage starts on damage below the checkpoint: the node is there, all partitions are, and only the damaged
+// range is refused, with what the WAL had behind it replayed.
+func TestStartWithDamage(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		for _, back := range []int64{5, 500, 1100, 2500, 4000, 6000, 9000} {
+			t.Run(fmt.Sprintf("clean=%v,back=%d", clean, back), func(t *testing.T) {
+				fs, lines := vfs.NewMem(0), &bytes.Buffer{}
+				s := scrubbed(t, fs, lines)
+				p, other := create(t, s, 1), create(t, s, 2)
+				for i := range 150 {
+					produce(t, p, 0, 1000, fmt.Sprint("a", i))
+					produce(t, other, 0, 1000, fmt.Sprint("b", i))
+				}
+				waitDurable(t, p)
+				waitDurable(t, other)
+				if err := s.Checkpoint(); err != nil {
+					t.Fatal(err)
+				}
+				l, _ := p.opened()
+				name, at := scrubFile(t, fs, p, true), l.Synced().Position-back
+				if !clean {
+					for i := range 10 {
+						produce(t, p, 0, 1000, fmt.Sprint("c", i))
+					}
+					waitDurable(t, p)
+				}
+				end := p.LogEnd()
+				disk := fs
+				if !clean {
+					disk = fs.PowerLoss(nil)
+				}
+				if err := s.Close(); err != nil && clean {
+					t.Fatal(err)
+				}
+				if err := disk.Corrupt(name, at, 8); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 { // also after it was opened and appended to
+					lines.Reset()
+					s = scrubbed(t, disk, lines)
+					p, other = s.Partition(id(1)), s.Partition(id(2))
+					if p.LogEnd() != end || len(readAround(t, other)) > 0 {
+						t.Fatalf("the log ends at %d instead of %d", p.LogEnd(), end)
+					}
+					s.scrubPass()
+					refused := readAround(t, p)
+					if len(refused) == 0 || len(refused) > 10 || s.Stats().Damaged == 0 {
+						t.Fatalf("%d offsets refused, %d ranges\n%s", len(refused), s.Stats().Damaged, lines)
+					}
+					if !strings.Contains(lines.String(), "level=ERROR") || !strings.Contains(lines.String(), "file="+name) {
+						t.Fatalf("not named in\n%s", lines)
+					}
+					for range 7 {
+						produce(t, p, 0, 1000, "new")
+					}
+					end = p.LogEnd()
+					if err := s.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -155,6 +155,7 @@ func (s *side) joinErrors(version int16) {
 	s.join(version, "new3", "", session(1_800_001))
 	s.join(version, "new4", "", protocols())
 	s.join(version, "new5", "", ofType(""))
+	time.Sleep(s.Eventually / 5) // Apache Kafka refuses a join before it shows the group that the join made
 	s.describe(5, "new1", "new2", "new3", "new4", "new5")
 	s.deleteGroups(2, "new4", "new5")
 }

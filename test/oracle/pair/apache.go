@@ -52,35 +52,51 @@ func Chronik(t *testing.T, settings []string) string {
 	return n.Kafka
 }
 
-// startApacheKafka runs one broker and returns its address.
+// startApacheKafka runs one broker and returns its address. Its controller's port is the next one, which may be taken: then
+// it ends, and another pair of ports is tried.
 func startApacheKafka(t *testing.T, settings []string) string {
 	t.Helper()
 	root := node.Root(t)
 	if jars, _ := filepath.Glob(filepath.Join(root, ".cache/clients/java/kafka_*.jar")); len(jars) == 0 {
 		t.Fatal("Apache Kafka's jars are not there: run scripts/clients.sh")
 	}
-	addr := node.FreeAddr(t)
-	_, port, _ := net.SplitHostPort(addr)
-	dir := t.TempDir()
-	cmd := exec.Command(filepath.Join(root, "scripts/apache-kafka.sh"), append([]string{dir, port}, settings...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = c.Close()
+	var log []byte
+	for range 3 {
+		addr, dir := node.FreeAddr(t), t.TempDir()
+		_, port, _ := net.SplitHostPort(addr)
+		cmd := exec.Command(filepath.Join(root, "scripts/apache-kafka.sh"), append([]string{dir, port}, settings...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			<-ended
+		})
+		if serves(addr, ended) {
 			return addr
 		}
-		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(dir, "kafka.log"))
-			t.Fatalf("Apache Kafka does not serve: %v\n%s", err, log)
+		log, _ = os.ReadFile(filepath.Join(dir, "kafka.log"))
+	}
+	t.Fatalf("Apache Kafka does not serve:\n%s", log)
+	return ""
+}
+
+// serves waits for a server; false if its process ended, or two minutes did.
+func serves(addr string, ended <-chan struct{}) bool {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			_ = c.Close()
+			return true
+		}
+		select {
+		case <-ended:
+			return false
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
+	return false
 }

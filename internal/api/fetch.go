@@ -227,7 +227,8 @@ func (f *fetch) readEntry(e *fetchEntry, maxBytes int, first bool) {
 	})
 	if err != nil {
 		e.fail(err)
-		if e.code == kafka.ErrUnknownServerError.Code || e.code == kafka.ErrKafkaStorageError.Code {
+		switch e.code {
+		case kafka.ErrUnknownServerError.Code, kafka.ErrKafkaStorageError.Code, kafka.ErrCorruptMessage.Code:
 			f.h.Logger.Error("a fetch failed", "topic", e.topic, "partition", e.key.partition, "offset", e.from, "error", err)
 		}
 		return

@@ -10,7 +10,7 @@ import (
 )
 
 // Verify checks every byte up to the end against the indexes' checksums and the batches' own, the small files too, and
-// calls found for each fault. It is the scrub of a running node and `log verify` of a stopped one. The error is one of
+// calls found for each fault: `log verify` of a stopped node, where [Log.Scrub] is for a running one. The error is one of
 // reading, not of content.
 func (l *Log) Verify(ctx context.Context, found func(*Corruption)) error {
 	l.mu.Lock()

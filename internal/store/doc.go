@@ -20,6 +20,7 @@
 //     checkpoint starts from is synced.
 //   - A checkpoint never starts behind the durable end of the WAL, nor behind a change that is not applied yet.
 //   - An error of a sync is fatal: Options.Fatal.
+//   - Bytes that were found not to be as they were written are not served any more (scrub.go).
 //
 // State: the partitions are guarded by Store.mu, a partition's fields by Partition.mu, the order of its changes by two
 // one-slot channels (partition.go). Start reading at store.go, append.go, then recover.go. Formats: docs/format/node.md,

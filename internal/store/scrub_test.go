@@ -135,7 +135,16 @@ func TestScrubFindsNamesAndRefuses(t *testing.T) {
 				s = scrubbed(t, fs, &again)
 				defer s.Close()
 				s.scrubPass()
-				check(s, s.Partition(id(1)), s.Partition(id(2)), again.String())
+				p = s.Partition(id(1))
+				check(s, p, s.Partition(id(2)), again.String())
+				l, _ := p.opened()
+				p.SetHighWatermark(p.LogEnd())
+				if err := p.SetLogStart(background, l.Damaged()[0].End); err != nil { // what the message recommends
+					t.Fatal(err)
+				}
+				if n := len(readAround(t, p)); n > 0 || p.LogStart() == p.LogEnd() {
+					t.Fatalf("%d offsets refused behind the damage", n)
+				}
 			})
 		}
 	}

@@ -37,10 +37,10 @@ clients: build ## real clients: franz-go, sarama, kafka-go, librdkafka, kafka-py
 powercut: build ## power cuts on a real ext4 file system in a loop-mounted image (needs root; says so if not)
 	$(GO) test -count=$(COUNT) -timeout 10m -v ./test/powercut 2>&1 | scripts/quiet-test.sh
 
-kills: build ## kill -9 under load, then every acknowledged record back (short; `make crash` is 1 GB)
+kills: build ## kill -9 and power cuts under load, then every acknowledged record back (short)
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 10m -v ./test/crash 2>&1 | scripts/quiet-test.sh
 
-crash: build ## 1 GB of text, acks=all, with kill -9 at random moments (long)
+crash: build ## the same with 1 GB of text (long; power cuts need root)
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 60m -v ./test/crash -long 2>&1 | scripts/quiet-test.sh
 
 race: ## unit tests under the race detector (needs gcc)

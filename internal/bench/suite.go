@@ -31,7 +31,14 @@ type row struct {
 	// figure is what is compared, and how it is called.
 	figure func(*Report) float64
 	unit   string
-	also   func(a, b *Report) string // a second figure, for the same line; may be nil
+	also   *second // a second figure, for the same line; may be nil
+}
+
+// second is a figure that stands beside the one with the ratio.
+type second struct {
+	name  string
+	of    func(*Report) float64
+	print func(float64) string
 }
 
 func rate(r *Report) float64      { return r.RequestsPerSecond }
@@ -41,17 +48,23 @@ func p99(r *Report) float64       { return float64(r.P99.Microseconds()) / 1e3 }
 func p50(r *Report) float64       { return float64(r.P50.Microseconds()) / 1e3 }
 
 // p99Ratio is the second figure of most rows.
-func p99Ratio(a, b *Report) string {
-	return fmt.Sprintf("p99 %s to %s", short(a.P99), short(b.P99))
-}
+var p99Ratio = &second{"p99", p99, func(ms float64) string { return short(time.Duration(ms * float64(time.Millisecond))) }}
 
-// cpuPerGB compares CPU a gigabyte.
-func cpuPerGB(a, b *Report) string {
-	per := func(r *Report) float64 { return r.BrokerCPU.Seconds() * 1e3 / (float64(r.Bytes) / 1e9) }
-	if a.Bytes == 0 || b.Bytes == 0 || b.BrokerCPU == 0 {
+// cpuPerGB is the broker's CPU time for a gigabyte, in ms.
+var cpuPerGB = &second{"CPU", func(r *Report) float64 { return r.BrokerCPU.Seconds() * 1e3 / (float64(r.Bytes) / 1e9) },
+	func(ms float64) string { return fmt.Sprintf("%.0f ms/GB", ms) }}
+
+// line is the medians of both sides and of their ratio.
+func (s *second) line(as, bs []*Report) string {
+	if s == nil {
 		return ""
 	}
-	return fmt.Sprintf("CPU %.0f to %.0f ms/GB (%.2f)", per(a), per(b), per(a)/per(b))
+	var a, b, ratios []float64
+	for i := range as {
+		a, b = append(a, s.of(as[i])), append(b, s.of(bs[i]))
+		ratios = append(ratios, a[i]/b[i])
+	}
+	return fmt.Sprintf("%s %s to %s (%.2f)", s.name, s.print(median(a)), s.print(median(b)), median(ratios))
 }
 
 // Suite runs the rows and prints a table in Markdown, a row as soon as it is measured.
@@ -87,8 +100,7 @@ func Suite(ctx context.Context, o SuiteOptions) error {
 }
 
 func runRow(ctx context.Context, o *SuiteOptions, r row) error {
-	var as, bs, ratios []float64
-	var also string
+	var as, bs []*Report
 	for round := range o.Rounds {
 		if o.Progress != nil {
 			_, _ = fmt.Fprintf(o.Progress, "\r\x1b[K%s: round %d of %d", r.name, round+1, o.Rounds) // only for the eye
@@ -101,18 +113,18 @@ func runRow(ctx context.Context, o *SuiteOptions, r row) error {
 		if err != nil {
 			return err
 		}
-		as, bs = append(as, r.figure(a)), append(bs, r.figure(b))
-		ratios = append(ratios, r.figure(a)/r.figure(b))
-		if r.also != nil {
-			also = r.also(a, b)
-		}
+		as, bs = append(as, a), append(bs, b)
 	}
 	if o.Progress != nil {
 		_, _ = fmt.Fprint(o.Progress, "\r\x1b[K")
 	}
-	slices.Sort(ratios)
+	var a, b, ratios []float64
+	for i := range as {
+		a, b = append(a, r.figure(as[i])), append(b, r.figure(bs[i]))
+		ratios = append(ratios, a[i]/b[i])
+	}
 	_, err := fmt.Fprintf(o.Out, "| %s | %s %s | %s | %.2f (%.2f-%.2f) | %s | %s |\n",
-		r.name, spread(as), r.unit, spread(bs), median(ratios), ratios[0], ratios[len(ratios)-1], r.target, also)
+		r.name, spread(a), r.unit, spread(b), median(ratios), slices.Min(ratios), slices.Max(ratios), r.target, r.also.line(as, bs))
 	return err
 }
 

@@ -145,7 +145,7 @@ func clientRows(o *SuiteOptions, s *subject) []row {
 // peerRows compare with another broker as it is: chronik with fsync before the ack.
 func peerRows(o *SuiteOptions, s *subject) []row {
 	var rows []row
-	both := func(name, target string, load func(addr string) func(context.Context) (*Report, error), figure func(*Report) float64, unit string, also func(a, b *Report) string) {
+	both := func(name, target string, load func(addr string) func(context.Context) (*Report, error), figure func(*Report) float64, unit string, also *second) {
 		rows = append(rows, row{name + " / " + o.PeerName, target, load(s.addr), load(o.Peer), figure, unit, also})
 	}
 	raw := func(connections, bytes, batch, inFlight int) func(string) func(context.Context) (*Report, error) {

@@ -35,8 +35,7 @@ import (
 //
 // CHRONIK_SEEDS=n runs n seeds, CHRONIK_SEED=s only that one. It was seen to fail when the code was broken in these ways:
 // no sync of the WAL's groups, of a segment, of the checkpoint or identity file, of a directory after a rename, of the
-// name of a partition's directory; a file synced twice at the same time, where one of the two syncs fails; pages of a dead
-// process believed without dropping them from the page cache; generations ignored, or given again to a partition that was
+// name of a partition's directory; pages of a dead process believed without dropping them from the page cache; generations ignored, or given again to a partition that was
 // deleted and made again; a partition not marked dirty; a checkpoint that starts behind what is durable; replay that goes on
 // behind a reference which is not there.
 func TestHistory(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"chronik/test/ext4"
 	"chronik/test/node"
 )
 
@@ -27,12 +29,32 @@ var (
 const partitions = 4
 
 func TestKill(t *testing.T) {
+	n := node.New(t, t.TempDir())
+	survive(t, n, func() {
+		n.Kill()
+		n.Start()
+	})
+}
+
+// TestPowerCut is TestKill on an ext4 whose power is cut; test/powercut looks closer at less data.
+func TestPowerCut(t *testing.T) {
+	disk := ext4.New(t)
+	n := node.New(t, filepath.Join(disk.Mount, "data"))
+	survive(t, n, func() {
+		disk.Cut()
+		n.Kill()
+		disk.Remount()
+		n.Start()
+	})
+}
+
+// survive interrupts the node at random moments while the producers are at work.
+func survive(t *testing.T, n *node.Node, interrupt func()) {
 	if *long {
 		*size = 1 << 30
 	}
 	t.Logf("to repeat the moments of the kills: go test ./test/crash -seed %d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 1))
-	n := node.New(t, t.TempDir())
 	n.Start()
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Minute)
 	defer cancel()
@@ -57,8 +79,7 @@ func TestKill(t *testing.T) {
 		case <-producing:
 			running = false
 		case <-time.After(time.Duration(200+rng.IntN(2500)) * time.Millisecond):
-			n.Kill()
-			n.Start()
+			interrupt()
 			kills++
 		}
 	}
@@ -68,8 +89,7 @@ func TestKill(t *testing.T) {
 		t.Fatal(rec.err)
 	}
 	// One more, with everything acknowledged and nothing in flight.
-	n.Kill()
-	n.Start()
+	interrupt()
 	kills++
 	t.Logf("%d lines, %d MB, %d kills", rec.lines, rec.bytes>>20, kills)
 	if kills < 3 {

@@ -21,6 +21,7 @@ var notAsked = []string{
 	"**Topics** beyond `partitions.max` partitions are INVALID_PARTITIONS; Apache Kafka has no such limit.",
 	"**Features**: none is finalized yet (no `metadata.version`); `group.version` and `transaction.version` are supported at level 0.",
 	"**min.insync.replicas** has no value of its own among the brokers' dynamic defaults, which Apache Kafka sets when it enables eligible leader replicas.",
+	"**Produce** refuses a batch whose offset deltas have gaps (INVALID_RECORD), one that takes more than 256 MiB when it is decompressed, and names at most 128 bad records of a batch; Apache Kafka numbers the first anew, has no such limit, and names all.",
 	"**group.initial.rebalance.delay.ms** is 100 ([why](decisions/2026-11-22-group-initial-rebalance-delay.md)); Apache Kafka has 3000.",
 	"**InitProducerId** has IDs from the start; Apache Kafka's first requests after its start are COORDINATOR_LOAD_IN_PROGRESS.",
 	"**APIs** that are not in api.md are not there: transactions, the new group protocol, access control, quotas, and those among brokers.",

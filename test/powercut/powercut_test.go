@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"chronik/test/ext4"
 	"chronik/test/node"
 )
 
@@ -41,7 +42,7 @@ func TestPowerCut(t *testing.T) {
 
 // TestPowerCutIsNoticed runs a build that never calls fsync: if nothing is lost then, TestPowerCut proves nothing.
 func TestPowerCutIsNoticed(t *testing.T) {
-	newDisk(t).unmount() // or skip before the build
+	ext4.New(t).Unmount() // or skip before the build
 	bin := filepath.Join(t.TempDir(), "chronik")
 	build := exec.Command("go", "build", "-tags", "chronik_nofsync", "-o", bin, "./cmd/chronik")
 	build.Dir = node.Root(t)
@@ -69,7 +70,7 @@ func TestPowerCutIsNoticed(t *testing.T) {
 type run struct {
 	t      *testing.T
 	rng    *rand.Rand
-	disk   *disk
+	disk   *ext4.Disk
 	n      *node.Node
 	users  *users
 	cancel context.CancelFunc
@@ -78,11 +79,11 @@ type run struct {
 
 func newRun(t *testing.T, bin string) *run {
 	t.Helper()
-	d := newDisk(t)
+	d := ext4.New(t)
 	t.Logf("to repeat the moments of the cuts: go test ./test/powercut -seed %d", *seed)
 	r := &run{t: t, rng: rand.New(rand.NewPCG(*seed, 1)), disk: d}
 	// Small limits, so that files are recycled and checkpoints made while the test lasts.
-	r.n = node.New(t, filepath.Join(d.mount, "data"), "--set", "wal.file.bytes=4194304", "--set", "wal.max.bytes=33554432",
+	r.n = node.New(t, filepath.Join(d.Mount, "data"), "--set", "wal.file.bytes=4194304", "--set", "wal.max.bytes=33554432",
 		"--set", "checkpoint.bytes=8388608", "--set", "log.segment.bytes=4194304")
 	r.n.Bin = bin
 	r.n.Start()
@@ -103,9 +104,9 @@ func (r *run) cut() {
 			r.t.Fatalf("only %d records were acknowledged in 30 s\n%s", r.users.acked()-before, r.n.Log())
 		}
 	}
-	r.disk.cut()
+	r.disk.Cut()
 	r.n.Kill()
-	r.disk.remount()
+	r.disk.Remount()
 	r.cuts++
 }
 

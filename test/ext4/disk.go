@@ -1,4 +1,4 @@
-package powercut
+package ext4
 
 import (
 	"fmt"
@@ -18,15 +18,17 @@ const (
 	noLogFlush    = uint32(2)  // EXT4_GOING_FLAGS_NOLOGFLUSH: not even the journal is written
 )
 
-// disk is an ext4 file system in an image file.
-type disk struct {
-	t            *testing.T
-	image, mount string
-	mounted      bool
+// Disk is an ext4 file system in an image file, mounted at Mount.
+type Disk struct {
+	Mount string
+
+	t       *testing.T
+	image   string
+	mounted bool
 }
 
-// newDisk makes and mounts one, or skips the test, loudly, where that is impossible.
-func newDisk(t *testing.T) *disk {
+// New makes and mounts one, or skips the test, loudly, where that is impossible.
+func New(t *testing.T) *Disk {
 	t.Helper()
 	impossible := func(format string, args ...any) {
 		reason := fmt.Sprintf(format, args...)
@@ -43,8 +45,8 @@ func newDisk(t *testing.T) *disk {
 			impossible("%v", err)
 		}
 	}
-	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), mount: filepath.Join(t.TempDir(), "mount")}
-	if err := os.Mkdir(d.mount, 0o700); err != nil {
+	d := &Disk{t: t, image: filepath.Join(t.TempDir(), "image"), Mount: filepath.Join(t.TempDir(), "mount")}
+	if err := os.Mkdir(d.Mount, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.Create(d.image)
@@ -61,12 +63,12 @@ func newDisk(t *testing.T) *disk {
 	if err := d.tryMount(); err != nil {
 		impossible("%v", err)
 	}
-	t.Cleanup(d.unmount)
+	t.Cleanup(d.Unmount)
 	return d
 }
 
-func (d *disk) tryMount() error {
-	out, err := exec.Command("mount", "-t", "ext4", "-o", "loop", d.image, d.mount).CombinedOutput()
+func (d *Disk) tryMount() error {
+	out, err := exec.Command("mount", "-t", "ext4", "-o", "loop", d.image, d.Mount).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mount: %w: %s", err, strings.TrimSpace(string(out)))
 	}
@@ -74,41 +76,42 @@ func (d *disk) tryMount() error {
 	return nil
 }
 
-// cut ends the file system as a loss of power does: what it has not yet written, it never will.
-func (d *disk) cut() {
+// Cut ends the file system as a loss of power does: what it has not yet written, it never will.
+func (d *Disk) Cut() {
 	d.t.Helper()
-	f, err := os.Open(d.mount)
+	f, err := os.Open(d.Mount)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
 	flag := noLogFlush
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), ioctlShutdown, uintptr(unsafe.Pointer(&flag))); errno != 0 {
-		d.t.Fatalf("shut %s down: %v", d.mount, errno)
+		d.t.Fatalf("shut %s down: %v", d.Mount, errno)
 	}
 }
 
-// remount is the power's return. Nobody may use the file system any more.
-func (d *disk) remount() {
+// Remount is the power's return. Nobody may use the file system any more.
+func (d *Disk) Remount() {
 	d.t.Helper()
-	d.unmount()
+	d.Unmount()
 	if err := d.tryMount(); err != nil {
 		d.t.Fatal(err)
 	}
 }
 
-func (d *disk) unmount() {
+// Unmount waits until nobody uses the file system.
+func (d *Disk) Unmount() {
 	if !d.mounted {
 		return
 	}
 	var out []byte
 	var err error
 	for range 50 {
-		if out, err = exec.Command("umount", d.mount).CombinedOutput(); err == nil {
+		if out, err = exec.Command("umount", d.Mount).CombinedOutput(); err == nil {
 			d.mounted = false
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	d.t.Errorf("umount %s: %v: %s", d.mount, err, out)
+	d.t.Errorf("umount %s: %v: %s", d.Mount, err, out)
 }

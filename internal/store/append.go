@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"chronik/internal/kafka"
@@ -108,4 +109,16 @@ func (p *Partition) markDirty() {
 	s.mu.Lock()
 	s.mu.dirty = append(s.mu.dirty, p)
 	s.mu.Unlock()
+}
+
+// forgetDeletedLocked drops deleted partitions from the dirty list once they may be half of it: on a node with little to
+// write the next checkpoint is far away, and they would stay in memory until then.
+func (s *Store) forgetDeletedLocked() {
+	if s.mu.deleted++; s.mu.deleted < 256 || 2*s.mu.deleted < len(s.mu.dirty) {
+		return
+	}
+	s.mu.deleted = 0
+	before := len(s.mu.dirty)
+	s.mu.dirty = slices.DeleteFunc(s.mu.dirty, func(p *Partition) bool { return s.mu.partitions[p.id] != p })
+	s.dirtyCount.Add(int64(len(s.mu.dirty) - before))
 }

@@ -37,6 +37,7 @@ type Store struct {
 		sync.Mutex
 		partitions map[kafka.TopicPartition]*Partition
 		dirty      []*Partition // have appends that are not synced, the oldest first
+		deleted    int          // partitions deleted since dirty was last gone through
 		closed     bool
 		// creatingFrom is no later than the LSN of a creation that is logged and not in partitions yet; 0 if there is none.
 		creatingFrom wal.LSN
@@ -177,6 +178,7 @@ func (s *Store) DeletePartition(ctx context.Context, id kafka.TopicPartition) er
 	}
 	s.mu.Lock()
 	delete(s.mu.partitions, id)
+	s.forgetDeletedLocked()
 	s.mu.Unlock()
 	return p.removeFiles()
 }

@@ -442,6 +442,31 @@ func TestManyPartitions(t *testing.T) {
 	}
 }
 
+// Partitions that were written to and deleted must not wait in memory for a checkpoint that may be far away.
+func TestDeletedPartitionsAreForgotten(t *testing.T) {
+	s := openStore(t, vfs.NewMem(0), nil)
+	defer s.Close()
+	for i := range 2000 {
+		id := kafka.TopicPartition{Topic: kafka.TopicID{2}, Partition: int32(i)}
+		p, err := s.CreatePartition(id, s.o.Config.Topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.markDirty()
+		if i < 10 {
+			continue // these stay
+		}
+		if err := s.DeletePartition(background, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.mu.dirty); n < 10 || n > 1000 || int64(n) != s.dirtyCount.Load() {
+		t.Errorf("%d partitions are kept as dirty, %d counted, of 10 that there are", n, s.dirtyCount.Load())
+	}
+}
+
 func TestIntervalSync(t *testing.T) {
 	s := openStore(t, vfs.NewMem(0), nil)
 	defer s.Close()

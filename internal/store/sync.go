@@ -70,6 +70,7 @@ func (s *Store) syncOnce() error {
 	s.mu.Lock()
 	s.syncList = append(s.syncList[:0], s.mu.dirty...)
 	s.mu.Unlock()
+	defer clear(s.syncList) // of partitions that may be deleted meanwhile
 	return inParallel(s.syncList, (*Partition).syncAhead)
 }
 
@@ -160,7 +161,7 @@ func (s *Store) syncLogs() (wal.LSN, error) {
 	}
 	s.mu.Lock()
 	list := s.mu.dirty
-	s.mu.dirty = nil
+	s.mu.dirty, s.mu.deleted = nil, 0
 	s.mu.Unlock()
 	s.dirtyCount.Add(-int64(len(list)))
 	return from, inParallel(list, (*Partition).syncDirty)

@@ -65,7 +65,7 @@ lint: ## gofmt, vet, staticcheck
 
 oracle: build ## compare every advertised key and version with Apache Kafka itself (installs it)
 	scripts/clients.sh
-	CHRONIK_ORACLE=1 $(GO) test -count=1 -timeout 30m -v ./test/oracle/... 2>&1 | scripts/quiet-test.sh
+	CHRONIK_ORACLE=1 $(GO) test -p 1 -count=1 -timeout 30m -v ./test/oracle/... 2>&1 | scripts/quiet-test.sh
 
 proto: ## regenerate internal/metadata/*.pb.go (needs protoc)
 	$(GO) generate ./internal/metadata

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Runs `chronik bench suite` in a network namespace of its own, loopback only, with TCP congestion control reno: under
 # BBR, which some machines have as their default, a loopback is half as fast and sendfile looks six times as expensive.
-# Without root it runs on the plain loopback and says so. Arguments go to the suite; CHRONIK_BENCH_PEER=kafka also measures
+# Without root it runs on the plain loopback and says so. Arguments go to the suite; BENCH_PEER=kafka also measures
 # against Apache Kafka (installed by scripts/clients.sh).
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p .run
 inner() {
   local peer=()
-  if [ "${CHRONIK_BENCH_PEER:-}" = kafka ]; then
+  if [ "${BENCH_PEER:-}" = kafka ]; then
     rm -rf .run/kafka
     scripts/apache-kafka.sh "$PWD/.run/kafka" 19092 &
-    local pid=$!
-    trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null || true' EXIT
+    kafka=$!
+    trap "kill $kafka 2>/dev/null || true" EXIT
     for _ in $(seq 120); do bin/chronik topic list -b 127.0.0.1:19092 >/dev/null 2>&1 && break; sleep 0.5; done
     peer=(--peer 127.0.0.1:19092 --peer-name "Apache Kafka")
   fi

@@ -41,6 +41,7 @@ func TestPowerCut(t *testing.T) {
 	disk := ext4.New(t)
 	n := node.New(t, filepath.Join(disk.Mount, "data"))
 	survive(t, n, func() {
+		n.Freeze() // nothing is acknowledged once the power is gone
 		disk.Cut()
 		n.Kill()
 		disk.Remount()

@@ -144,6 +144,25 @@ func (n *Node) TryStart() error {
 // Pid is that of the running process.
 func (n *Node) Pid() int { return n.cmd.Process.Pid }
 
+// Freeze stops the process where it is (SIGSTOP) and returns once it runs no more; Kill ends it for good.
+func (n *Node) Freeze() {
+	n.t.Helper()
+	if err := n.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		n.t.Fatal(err)
+	}
+	for range 2000 {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.Pid()))
+		if err != nil {
+			return // it is gone
+		}
+		if state := stat[bytes.LastIndexByte(stat, ')')+1:]; len(state) > 1 && (state[1] == 'T' || state[1] == 'Z') {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	n.t.Fatalf("process %d does not stop", n.Pid())
+}
+
 // Kill ends the process with SIGKILL, if it runs, and waits for it.
 func (n *Node) Kill() { _ = n.end(syscall.SIGKILL) }
 

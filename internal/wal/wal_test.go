@@ -243,11 +243,11 @@ func TestFailedSyncIsFatal(t *testing.T) {
 	if _, err := l.Append(context.Background(), []byte("c")); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("append to a failed log: %v", err)
 	}
+	if err := l.Close(); !errors.Is(err, syscall.EIO) { // it waits for the writer, who calls Fatal after the appends have failed
+		t.Fatalf("close: %v", err)
+	}
 	if fatal.Load() != 1 {
 		t.Fatalf("Fatal was called %d times", fatal.Load())
-	}
-	if err := l.Close(); !errors.Is(err, syscall.EIO) {
-		t.Fatalf("close: %v", err)
 	}
 }
 

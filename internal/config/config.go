@@ -20,6 +20,17 @@ type Config struct {
 	TLSKey        string // PEM file
 	ShutdownLimit time.Duration
 
+	// The cluster.
+	ClusterListen          string // host:port for the other nodes; see ClusterAddr
+	ClusterAdvertise       string // host[:port] given to the other nodes; see ClusterAdvertised
+	ClusterVoters          []Voter
+	ClusterJoin            string // host:port of any member
+	BrokerLease            time.Duration
+	HeartbeatInterval      time.Duration
+	ReplicaLagMax          time.Duration
+	LeaderRebalance        bool
+	LeaderRebalanceSeconds int64
+
 	// Logs of the process itself.
 	LogLevel  string // debug, info, warn, error
 	LogFormat string // text, json

@@ -127,7 +127,7 @@ func (c *Config) check() error {
 			return fmt.Errorf("the listener %s needs tls.cert and tls.key (--tls-cert, --tls-key)", l.Given)
 		}
 	}
-	return nil
+	return c.checkCluster()
 }
 
 // Given is what was set at start, by key.

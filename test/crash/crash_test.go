@@ -49,10 +49,15 @@ func TestPowerCut(t *testing.T) {
 	})
 }
 
-// survive interrupts the node at random moments while the producers are at work.
+// minKills is how often the node is interrupted at least, however fast the machine is.
+const minKills = 5
+
+// survive interrupts the node at random moments of the producers' progress, so that a fast machine and a slow one see as
+// many: the producers go on until the text is sent and the node was interrupted often enough.
 func survive(t *testing.T, n *node.Node, interrupt func()) {
+	limit, kills := *size, 10
 	if *long {
-		*size = 1 << 30
+		limit, kills = 1<<30, 40
 	}
 	t.Logf("to repeat the moments of the kills: go test ./test/crash -seed %d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 1))
@@ -68,33 +73,40 @@ func survive(t *testing.T, n *node.Node, interrupt func()) {
 	rec := &recorder{}
 	go func() {
 		defer close(producing)
-		rec.err = rec.produce(ctx, n.Kafka, *size)
+		rec.err = rec.produce(ctx, n.Kafka, limit, minKills)
 	}()
 	kcatDone := make(chan *strings.Builder, 1)
 	stopKcat := make(chan struct{})
 	go func() { kcatDone <- kcatLines(t, n.Kafka, stopKcat) }()
 
-	kills := 0
-	for running := true; running; {
+	for at := int64(0); ; {
+		// Mostly after some progress, sometimes right after the start; and not always in the instant of an ack.
+		progress, pause := int64(0), time.Duration(rng.IntN(300))*time.Millisecond
+		if rng.IntN(5) > 0 {
+			progress, pause = 1+rng.Int64N(2*limit/int64(kills)), time.Duration(rng.IntN(20))*time.Millisecond
+		}
+		if !rec.await(producing, at+progress) {
+			break
+		}
 		select {
 		case <-producing:
-			running = false
-		case <-time.After(time.Duration(200+rng.IntN(2500)) * time.Millisecond):
+		case <-time.After(pause):
 			interrupt()
-			kills++
+			rec.kills.Add(1)
 		}
+		at = rec.acks.Load()
 	}
-	close(stopKcat)
-	sent := <-kcatDone
 	if rec.err != nil {
 		t.Fatal(rec.err)
 	}
+	close(stopKcat)
+	sent := <-kcatDone
 	// One more, with everything acknowledged and nothing in flight.
 	interrupt()
-	kills++
-	t.Logf("%d lines, %d MB, %d kills", rec.lines, rec.bytes>>20, kills)
-	if kills < 3 {
-		t.Errorf("only %d kills: the test is too short to mean anything", kills)
+	rec.kills.Add(1)
+	t.Logf("%d lines, %d MB, %d kills", rec.lines, rec.bytes>>20, rec.kills.Load())
+	if n := rec.kills.Load(); n <= minKills {
+		t.Errorf("only %d kills: the test is too short to mean anything", n)
 	}
 	rec.verify(t, ctx, n.Kafka)
 	verifyKcat(t, n.Kafka, sent.String())
@@ -128,10 +140,17 @@ func kcatLines(t *testing.T, addr string, stop <-chan struct{}) *strings.Builder
 		t.Log("WITHOUT kcat, which is not installed")
 		return acked
 	}
+	last := 20 // runs in peace, if none ended well before
 	for i := 0; ; i++ {
 		select {
 		case <-stop:
-			return acked
+			if acked.Len() > 0 {
+				return acked
+			}
+			if last--; last < 0 {
+				t.Error("kcat never ended well")
+				return acked
+			}
 		default:
 		}
 		var lines bytes.Buffer

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ func TestKillOffsets(t *testing.T) {
 
 	const groups = 16
 	var acked, tried [groups]int64 // of the group's one committer
+	var commits atomic.Int64
+	var serving sync.WaitGroup // until each group has committed once
+	serving.Add(groups)
 	stop := make(chan struct{})
 	var done sync.WaitGroup
 	for g := range groups {
@@ -43,18 +47,36 @@ func TestKillOffsets(t *testing.T) {
 				o.AddOffset("jobs", 0, tried[g], -1)
 				short, cancel := context.WithTimeout(ctx, 5*time.Second)
 				if err := adm.CommitAllOffsets(short, fmt.Sprint("group", g), o); err == nil {
+					if acked[g] == 0 {
+						serving.Done()
+					}
 					acked[g] = tried[g]
+					commits.Add(1)
 				}
 				cancel()
 			}
 		})
 	}
+	// However slow the machine is, there are commits between two kills, and some of each group.
+	work := func() {
+		for enough := commits.Load() + 10*groups; commits.Load() < enough && ctx.Err() == nil; {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(rng.IntN(500)) * time.Millisecond)
+	}
 	for range 6 {
-		time.Sleep(time.Duration(200+rng.IntN(800)) * time.Millisecond)
+		work()
 		n.Kill()
 		n.Start()
 	}
-	time.Sleep(time.Second)
+	work()
+	all := make(chan struct{})
+	go func() { serving.Wait(); close(all) }()
+	select {
+	case <-all:
+	case <-ctx.Done():
+		t.Errorf("not every group has committed: %v", ctx.Err())
+	}
 	close(stop)
 	n.Kill()
 	done.Wait()

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ import (
 type recorder struct {
 	lines, bytes int64
 	err          error
+	acks         atomic.Int64 // bytes of the values that were acknowledged
+	kills        atomic.Int64 // of the node meanwhile
 
 	mu     sync.Mutex
 	acked  [partitions][]uint64 // hash by offset, 0 where no ack came
@@ -35,8 +38,25 @@ var hashSeed = maphash.MakeSeed()
 
 func hash(b []byte) uint64 { return maphash.Bytes(hashSeed, b) | 1 }
 
-// produce sends limit bytes of text with acks=all and waits for every ack.
-func (r *recorder) produce(ctx context.Context, addr string, limit int64) error {
+// await returns once the acks have reached so many bytes; false if the producer has ended.
+func (r *recorder) await(ended <-chan struct{}, acks int64) bool {
+	for r.acks.Load() < acks {
+		select {
+		case <-ended:
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
+	select {
+	case <-ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// produce sends limit bytes of text, or more until the node was killed so often, with acks=all and waits for every ack.
+func (r *recorder) produce(ctx context.Context, addr string, limit, kills int64) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic("text"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(2*time.Millisecond), kgo.MaxBufferedRecords(200_000), kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.AlwaysRetryEOF(), // a broker that dies right after it accepted a connection is no TLS listener
@@ -45,7 +65,8 @@ func (r *recorder) produce(ctx context.Context, addr string, limit int64) error 
 		return err
 	}
 	defer client.Close()
-	for r.bytes < limit {
+	more := func() bool { return (r.bytes < limit || r.kills.Load() < kills) && ctx.Err() == nil }
+	for more() {
 		before := r.bytes
 		err := text(func(line []byte) bool {
 			value := append(strconv.AppendInt(nil, r.lines, 10), ':')
@@ -53,7 +74,7 @@ func (r *recorder) produce(ctx context.Context, addr string, limit int64) error 
 			client.Produce(ctx, &kgo.Record{Value: value, Partition: int32(r.lines % partitions)}, r.ack)
 			r.lines++
 			r.bytes += int64(len(value))
-			return r.bytes < limit && ctx.Err() == nil
+			return more()
 		})
 		if err != nil {
 			return err
@@ -80,6 +101,7 @@ func (r *recorder) ack(rec *kgo.Record, err error) {
 		r.errors = append(r.errors, err)
 		return
 	}
+	r.acks.Add(int64(len(rec.Value)))
 	list := &r.acked[rec.Partition]
 	for int64(len(*list)) <= rec.Offset {
 		*list = append(*list, 0)

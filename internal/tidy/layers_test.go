@@ -17,7 +17,7 @@ var layers = [][]string{
 	6:  {"internal/group", "internal/txn", "internal/auth"},
 	7:  {"internal/api"},
 	8:  {"internal/server", "internal/admin"},
-	9:  {"internal/broker"},
+	9:  {"internal/broker", "internal/nodes"},
 	10: {"internal/sim", "internal/bench"},
 	11: {"internal/cli"},
 	12: {"cmd", "test", "internal/tidy"},
@@ -70,8 +70,8 @@ func TestLayering(t *testing.T) {
 
 // reserved imports, and the packages that may have them.
 var reserved = map[string][]string{
-	"net":                   {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench"},
-	"os":                    {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench"},
+	"net":                   {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench", "internal/nodes"},
+	"os":                    {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench", "internal/nodes"},
 	"net/http":              {"internal/admin", "internal/cli", "internal/bench", "internal/broker"},
 	"go.etcd.io/raft/v3":    {"internal/controller"},
 	"github.com/spf13":      {"internal/cli"},

@@ -19,6 +19,7 @@ import (
 	"chronik/internal/group"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
+	"chronik/internal/peer"
 	"chronik/internal/record"
 	"chronik/internal/replica"
 	"chronik/internal/server"
@@ -56,6 +57,11 @@ type Broker struct {
 	replicas   *replica.Manager
 	groups     *group.Service
 
+	// Of a node that is not alone; nil otherwise.
+	clusterListener net.Listener
+	peers           *peer.Node
+
+	incarnation  [16]byte       // drawn by this process
 	sharedCodecs *record.Codecs // one for the whole node: their pools are what costs
 
 	state  atomic.Pointer[string] // what the node still lacks to serve; nil when it serves
@@ -75,6 +81,7 @@ func New(cfg *config.Config, deps Deps) *Broker {
 		deps.Dial = new(net.Dialer).DialContext
 	}
 	b := &Broker{cfg: cfg, live: config.NewLive(cfg), deps: deps, log: deps.Logger}
+	_, _ = rand.Read(b.incarnation[:]) // never fails
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.say("it has not begun to start")
 	return b
@@ -184,15 +191,7 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 // register announces this process, which gives a new leader epoch to all that an earlier one led.
 func (b *Broker) register(ctx context.Context) error {
 	cmd := metadata.RegisterBroker{ID: kafka.BrokerID(b.cfg.NodeID), Directory: b.store.Identity().Directory, Rack: b.cfg.Rack,
-		Unclean: b.store.Unclean()}
-	_, _ = rand.Read(cmd.Incarnation[:])
-	for i, l := range b.cfg.Kafka {
-		host, port := b.cfg.Advertised(i)
-		if port == 0 {
-			port = portOf(b.server.Addrs()[i])
-		}
-		cmd.Endpoints = append(cmd.Endpoints, metadata.Endpoint{Listener: l.Name, Host: host, Port: port, TLS: l.TLS})
-	}
+		Incarnation: b.incarnation, Endpoints: b.endpoints(), Unclean: b.store.Unclean()}
 	if _, err := b.controller.RegisterBroker(ctx, cmd); err != nil {
 		return fmt.Errorf("register broker %d: %w", b.cfg.NodeID, err)
 	}

@@ -450,7 +450,7 @@ func TestJoinGroupKeepsNothingOfTheFrame(t *testing.T) {
 	frame := joinRequest("g", "").AppendTo(nil)
 	frames := [2][]byte{bytes.Clone(frame), bytes.Clone(frame)}
 	var replies []Reply
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, f := range frames {
 		body := kmsg.NewPtrJoinGroupRequest()

@@ -45,7 +45,7 @@ func TestSlowDisk(t *testing.T) {
 	if l := c.list(5, listOf(topic, -1)); l.Offset != 1 {
 		t.Errorf("latest is %d", l.Offset)
 	}
-	again := send(10_000)
+	again := send(120_000)
 	done := make(chan kmsg.ProduceResponseTopicPartition, 1)
 	go func() { done <- result(again) }()
 	select {

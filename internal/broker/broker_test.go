@@ -92,7 +92,7 @@ func startNode(t *testing.T, cfg *config.Config, fs vfs.FS) *testNode {
 
 func (n *testNode) stop(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := n.Close(ctx); err != nil {
 		t.Errorf("close: %v\n%s", err, n.log)
@@ -203,7 +203,7 @@ func TestHTTP(t *testing.T) {
 		}
 	}
 	// An answer is counted a moment after the client has it.
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		_, body := get("/metrics")
 		missing := ""
 		for _, want := range []string{"chronik_serving 1", `chronik_requests_total{api="Produce",key="0"}`, "chronik_wal_commits_total", "chronik_topics 1",

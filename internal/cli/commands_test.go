@@ -189,7 +189,7 @@ func TestFollowEndsOnInterrupt(t *testing.T) {
 		go func() { _ = p.cmd.Wait(); close(done) }()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			_ = p.cmd.Process.Kill()
 			t.Fatal("it goes on")
 		}
@@ -244,7 +244,7 @@ func TestNoBroker(t *testing.T) {
 	for _, args := range []string{"topic list", "produce t", "consume t", "group list"} {
 		runSteps(t, addr, []step{{args: args, code: 1, want: "no broker answers at " + addr}})
 	}
-	if d := time.Since(began); d > 25*time.Second {
+	if d := time.Since(began); d > 2*time.Minute { // each has a bound of some seconds
 		t.Errorf("it took %v", d)
 	}
 }

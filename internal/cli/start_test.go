@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -129,8 +130,8 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
-// waiting starts a node and a consumer whose fetch waits for data that never comes.
-func waiting(t *testing.T) *process {
+// waiting starts a node and a consumer whose fetch waits, after some time, for data that never comes.
+func waiting(t *testing.T, settle time.Duration) *process {
 	t.Helper()
 	p := startProcess(t, "--data", t.TempDir())
 	line, err := p.stdout.ReadString('\n')
@@ -143,7 +144,7 @@ func waiting(t *testing.T) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.ProduceSync(ctx, &kgo.Record{Topic: "quiet"}).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -152,12 +153,12 @@ func waiting(t *testing.T) *process {
 		for c.PollFetches(t.Context()).Err0() == nil && t.Context().Err() == nil {
 		}
 	}()
-	time.Sleep(200 * time.Millisecond) // for the fetch to wait; if it does not yet, the test is easier
+	time.Sleep(settle)
 	return p
 }
 
 func TestStopDoesNotWaitForFetches(t *testing.T) {
-	p := waiting(t)
+	p := waiting(t, 200*time.Millisecond) // if it does not wait yet, the test is easier
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -166,28 +167,48 @@ func TestStopDoesNotWaitForFetches(t *testing.T) {
 	}
 }
 
+// On a busy machine signals arrive later than they were sent, and a fetch waits later: another attempt has more time.
+var patience = []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second}
+
 // As timeout(1) does: to the process, and to its group.
 func TestASignalSentTwiceIsOne(t *testing.T) {
-	p := waiting(t)
-	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} { // a pending signal is not queued twice
-		if err := p.cmd.Process.Signal(s); err != nil {
-			t.Fatal(err)
+	var p *process
+	for _, settle := range patience {
+		p = waiting(t, settle)
+		for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} { // a pending signal is not queued twice
+			if err := p.cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.wait(t) == exitOK {
+			return
 		}
 	}
-	if code := p.wait(t); code != exitOK {
-		t.Errorf("exit code %d\n%s", code, &p.stderr)
-	}
+	t.Errorf("the last exit code was %d\n%s", p.cmd.ProcessState.ExitCode(), &p.stderr)
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	p := waiting(t)
-	for range 2 {
-		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
-			t.Fatal(err)
+	var p *process
+	for _, settle := range patience {
+		p = waiting(t, settle)
+		ended := make(chan struct{})
+		var sender sync.WaitGroup
+		sender.Go(func() { // until it has had two that are no echo
+			for {
+				_ = p.cmd.Process.Signal(syscall.SIGINT)
+				select {
+				case <-ended:
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		})
+		code := p.wait(t)
+		close(ended)
+		sender.Wait()
+		if code == exitCut && strings.Contains(p.stderr.String(), "second signal") {
+			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
-	if code := p.wait(t); code != exitCut || !strings.Contains(p.stderr.String(), "second signal") {
-		t.Errorf("exit code %d\n%s", code, &p.stderr)
-	}
+	t.Errorf("the last exit code was %d\n%s", p.cmd.ProcessState.ExitCode(), &p.stderr)
 }

@@ -348,7 +348,7 @@ func TestCrashHistory(t *testing.T) {
 }
 
 func crashLife(t *testing.T, c *Controller, rng *rand.Rand, life byte, known, unsure map[string]kafka.TopicID, lastEpoch *kafka.BrokerEpoch, lastID *kafka.ProducerID) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	epoch, err := c.RegisterBroker(ctx, metadata.RegisterBroker{ID: 1, Incarnation: [16]byte{life}, Directory: directory})
 	if err == nil {

@@ -73,7 +73,7 @@ func (r *serviceRig) start() {
 
 func await[R any](t *testing.T, p *coordinator.Promise[R]) R {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	v, err := p.Wait(ctx)
 	if err != nil {
@@ -216,7 +216,7 @@ func TestServiceTopicDeletedMeanwhile(t *testing.T) {
 	if _, err := r.Coordinator(t.Context(), "g"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		got := await(t, r.Fetch("g", nil))
 		if len(got) == 1 && got[0].Name == "here" {
 			break

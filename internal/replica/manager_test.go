@@ -66,7 +66,7 @@ func (s *testStorage) partitions() (ids []kafka.TopicPartition) {
 
 func (s *testStorage) awaitPartitions(t *testing.T, want int) {
 	t.Helper()
-	for range 5000 {
+	for range 60_000 {
 		if len(s.partitions()) == want {
 			return
 		}
@@ -86,7 +86,7 @@ type node struct {
 
 func startNode(t *testing.T, fs vfs.FS, storage *testStorage, process byte) *node {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	c, err := controller.Open(controller.Options{FS: fs, Dir: "/data/metadata", NodeID: 1, Directory: [16]byte{1}})
 	if err != nil {

@@ -174,7 +174,7 @@ func produce(version int16, topic string, records []byte) *kmsg.ProduceRequest {
 // eventually polls for a condition, because what it waits for happens on another goroutine.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never happened: %s", what)
 		}

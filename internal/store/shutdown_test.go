@@ -37,7 +37,7 @@ func TestDiesInShutdownThenInStartThenThePowerGoes(t *testing.T) {
 			if err == nil {
 				p = s.Partition(id(1))
 				_, err := p.Append(batch(10, "c"), 0, record.FromClient)
-				for deadline := time.Now().Add(10 * time.Second); err == nil && s.failed() == nil && p.DurableEnd() < 3; {
+				for deadline := time.Now().Add(time.Minute); err == nil && s.failed() == nil && p.DurableEnd() < 3; {
 					if time.Now().After(deadline) {
 						t.Fatal("neither durable nor failed")
 					}

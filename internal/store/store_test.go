@@ -89,7 +89,7 @@ func produce(t testing.TB, p *Partition, epoch kafka.LeaderEpoch, size int, valu
 func waitDurable(t testing.TB, p *Partition) {
 	t.Helper()
 	end := p.LogEnd()
-	for deadline := time.Now().Add(20 * time.Second); p.DurableEnd() < end; {
+	for deadline := time.Now().Add(time.Minute); p.DurableEnd() < end; {
 		if err := p.s.failed(); err != nil || time.Now().After(deadline) {
 			t.Fatalf("offset %d is not durable: at %d, %v", end, p.DurableEnd(), err)
 		}

@@ -135,7 +135,7 @@ func TestFullLogWaitsForRelease(t *testing.T) {
 		t.Fatal("a record became durable in a full log")
 	}
 	l.Release(lsn)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := l.WaitDurable(ctx, lsn); err != nil {
 		t.Fatal(err)

@@ -127,7 +127,7 @@ func readAll(t *testing.T, addr, topic string, want int) []*kgo.Record {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var all []*kgo.Record
 	for len(all) < want {

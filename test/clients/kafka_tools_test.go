@@ -17,7 +17,7 @@ func tool(t *testing.T, stdin, class string, args ...string) (string, error) {
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	done := time.AfterFunc(90*time.Second, func() { _ = cmd.Process.Kill() })
+	done := time.AfterFunc(3*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer done.Stop()
 	err := cmd.Run()
 	return out.String() + errs.String(), err
@@ -81,7 +81,7 @@ func TestKafkaTools(t *testing.T) {
 	})
 	t.Run("console producer and consumer", func(t *testing.T) {
 		mustTool(t, want, consoleProducer, append(at, "--topic", topic, "--compression-codec", "lz4")...)
-		got := mustTool(t, "", consoleConsumer, append(at, "--topic", topic, "--group", group, "--from-beginning", "--max-messages", "100", "--timeout-ms", "30000")...)
+		got := mustTool(t, "", consoleConsumer, append(at, "--topic", topic, "--group", group, "--from-beginning", "--max-messages", "100", "--timeout-ms", "90000")...)
 		for _, line := range strings.Split(strings.TrimSpace(want), "\n") {
 			contains(t, got, line)
 		}

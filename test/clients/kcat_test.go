@@ -16,7 +16,7 @@ func kcat(t *testing.T, stdin string, args ...string) string {
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	done := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	done := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer done.Stop()
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("kcat %s: %v\n%s", strings.Join(args, " "), err, errs.String())

@@ -84,7 +84,7 @@ func produceRandom(t *testing.T, addr, topic string, size, count int) {
 // attached waits until a tracer holds every thread of the process.
 func attached(t *testing.T, pid int, errs *bytes.Buffer) {
 	t.Helper()
-	for range 200 {
+	for range 1200 {
 		threads, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "status"))
 		traced := 0
 		for _, status := range threads {

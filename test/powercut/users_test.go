@@ -129,7 +129,7 @@ func (u *users) administrate(ctx context.Context) error {
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	for i := int64(0); !u.ended(ctx); i++ {
-		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 		offsets := kadm.Offsets{}
 		offsets.AddOffset(topic, 0, i, -1)
 		if responses, err := admin.CommitOffsets(attempt, group, offsets); err == nil && responses.Error() == nil {

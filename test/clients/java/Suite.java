@@ -88,7 +88,7 @@ public class Suite {
 
     static List<ConsumerRecord<byte[], byte[]>> drain(KafkaConsumer<byte[], byte[]> c, int want) {
         List<ConsumerRecord<byte[], byte[]>> got = new ArrayList<>();
-        long end = System.currentTimeMillis() + 30000;
+        long end = System.currentTimeMillis() + 90000;
         while (got.size() < want && System.currentTimeMillis() < end) c.poll(Duration.ofMillis(500)).forEach(got::add);
         return got;
     }
@@ -154,7 +154,7 @@ public class Suite {
                 try (var a = consumer(group, "partition.assignment.strategy", strategy); var b = consumer(group, "partition.assignment.strategy", strategy)) {
                     a.subscribe(List.of(topic("basic")));
                     b.subscribe(List.of(topic("basic")));
-                    long end = System.currentTimeMillis() + 40000;
+                    long end = System.currentTimeMillis() + 90000;
                     int extra = 0;
                     while ((a.assignment().isEmpty() || b.assignment().isEmpty() || a.assignment().size() + b.assignment().size() != 3) && System.currentTimeMillis() < end) {
                         extra += a.poll(Duration.ofMillis(200)).count();
@@ -254,7 +254,7 @@ public class Suite {
                 check(admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get().get(new TopicPartition(topic("basic"), 0)).metadata().equals("m"), "metadata");
                 admin.deleteConsumerGroups(List.of(group)).all().get();
                 admin.deleteTopics(List.of(topic("times"))).all().get();
-                long end = System.currentTimeMillis() + 20000;
+                long end = System.currentTimeMillis() + 60000;
                 while (admin.listTopics().names().get().contains(topic("times")) && System.currentTimeMillis() < end) Thread.sleep(100);
                 check(!admin.listTopics().names().get().contains(topic("times")), "still listed");
             }

@@ -33,7 +33,7 @@ async function consume(group, name, want, prepare = async () => {}) {
   await consumer.subscribe({ topic: name, fromBeginning: true })
   let finish
   const done = new Promise(resolve => { finish = resolve })
-  const timer = setTimeout(() => finish(), 40000)
+  const timer = setTimeout(() => finish(), 90000)
   await consumer.run({
     eachMessage: async ({ message, partition }) => {
       got.push({ ...message, partition })

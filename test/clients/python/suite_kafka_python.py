@@ -20,13 +20,13 @@ def topic(name):
 
 def consumer(*topics, **kw):
     kw.setdefault("auto_offset_reset", "earliest")
-    kw.setdefault("consumer_timeout_ms", 15000)
+    kw.setdefault("consumer_timeout_ms", 45000)
     return KafkaConsumer(*topics, bootstrap_servers=BOOTSTRAP, **kw)
 
 
 def drain(c, want):
     got = []
-    end = time.time() + 30
+    end = time.time() + 90
     while len(got) < want and time.time() < end:
         for records in c.poll(timeout_ms=500).values():
             got.extend(records)
@@ -104,7 +104,7 @@ def _():
     group = f"{PREFIX}-pair"
     a = consumer(topic("basic"), group_id=group)
     b = consumer(topic("basic"), group_id=group)
-    end = time.time() + 40
+    end = time.time() + 90
     got = []
     while time.time() < end:
         for c in (a, b):

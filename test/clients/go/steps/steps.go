@@ -62,14 +62,14 @@ func Done() {
 	os.Exit(0)
 }
 
-// Until calls check until it says true, or says after 30 s that what did not happen.
+// Until calls check until it says true, or says after 90 s that what did not happen.
 func Until(what string, check func() (bool, error)) error {
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if ok, err := check(); ok || err != nil {
 			return err
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("not within 30 s: %s", what)
+			return fmt.Errorf("not within 90 s: %s", what)
 		}
 	}
 }

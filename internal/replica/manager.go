@@ -25,6 +25,15 @@ type Options struct {
 	Logger   *slog.Logger
 	// Concurrency is how many partitions are worked on at a time, 256 if 0. Most of it is waiting for one group commit.
 	Concurrency int
+	// Streams carries records between the replicas; nil on a node that has no peers. It is given before Start, because the
+	// streams need the manager: SetStreams.
+	Streams Streams
+	// Lease tells whether this node may answer as a leader for what no quorum confirms: fetches and acks=1. nil: always.
+	Lease func() bool
+	// BrokerEpoch is that of this process's registration; nil: what the image says.
+	BrokerEpoch func() kafka.BrokerEpoch
+	// LagMax is replica.lag.time.max.ms: how long an in-sync replica may lag; 0 is 10 s.
+	LagMax time.Duration
 }
 
 // Manager makes the store's partitions agree with the metadata: it follows the events with a cursor of its own, creates
@@ -76,6 +85,9 @@ func newManager(o Options, s storage) *Manager {
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	return m
 }
+
+// SetStreams gives what Options.Streams could not: the streams need the manager that they serve. Before Start.
+func (m *Manager) SetStreams(s Streams) { m.o.Streams = s }
 
 // Start follows the metadata from now on. What the image holds already is applied first, as every later change is:
 // WaitApplied tells when.

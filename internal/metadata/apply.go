@@ -39,7 +39,10 @@ func (f *fold) record(r *pb.Record) {
 	meta := EventMeta{Offset: f.img.offset, Reason: r.GetReason()}
 	switch k := r.GetKind().(type) {
 	case *pb.Record_ClusterFormed:
-		f.img.clusterID = k.ClusterFormed.GetClusterId()
+		f.clusterFormed(meta, k.ClusterFormed)
+	case *pb.Record_VotersChanged:
+		f.img.voters = votersOf(k.VotersChanged.GetVoters())
+		f.events = append(f.events, VotersChanged{meta, f.img.voters})
 	case *pb.Record_TopicCreated:
 		f.topicCreated(meta, k.TopicCreated)
 	case *pb.Record_TopicDeleted:
@@ -52,6 +55,7 @@ func (f *fold) record(r *pb.Record) {
 		f.configChanged(meta, k.ConfigChanged)
 	case *pb.Record_BrokerRegistered:
 		b := brokerOf(k.BrokerRegistered, kafka.BrokerEpoch(f.img.offset), f.time)
+		b.StateOffset, b.Reason = f.img.offset, r.GetReason()
 		f.img.brokers = f.img.brokers.with(b.ID, b)
 		f.events = append(f.events, BrokerRegistered{meta, b})
 	case *pb.Record_BrokerFencing:
@@ -64,6 +68,20 @@ func (f *fold) record(r *pb.Record) {
 		}
 	case *pb.Record_ProducerIdsAllocated:
 		f.img.nextProducerID = max(f.img.nextProducerID, kafka.ProducerID(k.ProducerIdsAllocated.GetNext()))
+	}
+}
+
+// clusterFormed makes each voter a fenced broker: defaults and placement follow the size of the cluster from its first
+// moment, and no default changes when the last of them has come up.
+func (f *fold) clusterFormed(meta EventMeta, m *pb.ClusterFormed) {
+	f.img.clusterID = m.GetClusterId()
+	f.img.formation = votersOf(m.GetVoters())
+	f.img.voters = f.img.formation
+	for _, v := range f.img.formation {
+		b := &Broker{ID: v.ID, Directory: v.Directory, ClusterAddress: v.Address, Fenced: true, Since: f.time,
+			StateOffset: f.img.offset, Reason: meta.Reason}
+		f.img.brokers = f.img.brokers.with(b.ID, b)
+		f.events = append(f.events, BrokerRegistered{meta, b})
 	}
 }
 
@@ -254,15 +272,30 @@ func (f *fold) configChanged(meta EventMeta, m *pb.ConfigChanged) {
 
 func (f *fold) brokerFencing(meta EventMeta, m *pb.BrokerFencing) {
 	old := f.img.Broker(kafka.BrokerID(m.GetId()))
-	if old == nil || old.Fenced == m.GetFenced() {
+	if old == nil {
 		return
 	}
 	b := *old
-	b.Fenced, b.Since = m.GetFenced(), f.time
-	f.img.brokers = f.img.brokers.with(b.ID, &b)
-	if b.Fenced {
-		f.events = append(f.events, BrokerFenced{meta, &b})
-	} else {
-		f.events = append(f.events, BrokerUnfenced{meta, &b})
+	b.Fenced, b.InControlledShutdown, b.Slow = m.GetFenced(), m.GetInControlledShutdown(), m.GetSlow()
+	if b.Fenced == old.Fenced && b.InControlledShutdown == old.InControlledShutdown && b.Slow == old.Slow {
+		return
 	}
+	b.Since, b.StateOffset, b.Reason = f.time, f.img.offset, meta.Reason
+	f.img.brokers = f.img.brokers.with(b.ID, &b)
+	f.events = append(f.events, brokerStateEvents(meta, old, &b)...)
+}
+
+// brokerStateEvents are the events of a change of state.
+func brokerStateEvents(meta EventMeta, old, b *Broker) []Event {
+	var events []Event
+	if b.InControlledShutdown != old.InControlledShutdown || b.Slow != old.Slow {
+		events = append(events, BrokerStateChanged{meta, b})
+	}
+	switch {
+	case b.Fenced && !old.Fenced:
+		events = append(events, BrokerFenced{meta, b})
+	case !b.Fenced && old.Fenced:
+		events = append(events, BrokerUnfenced{meta, b})
+	}
+	return events
 }

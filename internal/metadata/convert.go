@@ -117,6 +117,8 @@ func BrokerMessage(b *Broker) *pb.BrokerRegistered {
 		Directory:   slices.Clone(b.Directory[:]),
 		Rack:        b.Rack,
 		Fenced:      b.Fenced,
+
+		ClusterAddress: b.ClusterAddress,
 	}
 	for _, e := range b.Endpoints {
 		m.Endpoints = append(m.Endpoints, &pb.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port, Tls: e.TLS})
@@ -133,9 +135,36 @@ func brokerOf(m *pb.BrokerRegistered, epoch kafka.BrokerEpoch, since time.Time) 
 		Rack:        m.GetRack(),
 		Fenced:      m.GetFenced(),
 		Since:       since,
+
+		ClusterAddress: m.GetClusterAddress(),
 	}
 	for _, e := range m.GetEndpoints() {
 		b.Endpoints = append(b.Endpoints, Endpoint{Listener: e.GetListener(), Host: e.GetHost(), Port: e.GetPort(), TLS: e.GetTls()})
 	}
 	return b
+}
+
+// VoterMessages are voters as records hold them.
+func VoterMessages(voters []Voter) []*pb.Voter {
+	var messages []*pb.Voter
+	for _, v := range voters {
+		messages = append(messages, &pb.Voter{Id: int32(v.ID), Directory: slices.Clone(v.Directory[:]), ClusterAddress: v.Address})
+	}
+	return messages
+}
+
+// VotersOf is the way back, and checks what came from elsewhere: directories have 16 bytes, IDs ascend.
+func VotersOf(messages []*pb.Voter) ([]Voter, error) {
+	if err := checkVoters(messages); err != nil {
+		return nil, err
+	}
+	return votersOf(messages), nil
+}
+
+func votersOf(messages []*pb.Voter) []Voter {
+	var voters []Voter
+	for _, m := range messages {
+		voters = append(voters, Voter{ID: kafka.BrokerID(m.GetId()), Directory: [16]byte(m.GetDirectory()), Address: m.GetClusterAddress()})
+	}
+	return voters
 }

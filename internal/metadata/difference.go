@@ -15,7 +15,7 @@ func Difference(before, after *Image) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		d := difference{before: before, after: after, yield: yield,
 			meta: EventMeta{Offset: after.offset, Reason: "the difference of two images"}}
-		_ = d.deletedTopics() && d.brokers() && d.configs() && d.topics()
+		_ = d.deletedTopics() && d.voters() && d.brokers() && d.configs() && d.topics()
 	}
 }
 
@@ -34,6 +34,10 @@ func (d *difference) deletedTopics() bool {
 	return true
 }
 
+func (d *difference) voters() bool {
+	return slices.Equal(d.before.voters, d.after.voters) || d.yield(VotersChanged{d.meta, d.after.voters})
+}
+
 func (d *difference) brokers() bool {
 	for b := range d.before.Brokers() {
 		if d.after.Broker(b.ID) == nil && !d.yield(BrokerRemoved{d.meta, b.ID}) {
@@ -47,10 +51,10 @@ func (d *difference) brokers() bool {
 		case old == b:
 		case old == nil || old.Epoch != b.Epoch:
 			ok = d.yield(BrokerRegistered{d.meta, b})
-		case b.Fenced && !old.Fenced:
-			ok = d.yield(BrokerFenced{d.meta, b})
-		case !b.Fenced && old.Fenced:
-			ok = d.yield(BrokerUnfenced{d.meta, b})
+		default:
+			for _, e := range brokerStateEvents(d.meta, old, b) {
+				ok = ok && d.yield(e)
+			}
 		}
 		if !ok {
 			return false

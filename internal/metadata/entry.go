@@ -48,7 +48,11 @@ func check(r *pb.Record) error {
 		return id("a topic ID", k.PartitionChanged.GetTopicId())
 	case *pb.Record_BrokerRegistered:
 		return checkBroker(k.BrokerRegistered)
-	case *pb.Record_ClusterFormed, *pb.Record_ConfigChanged, *pb.Record_BrokerFencing, *pb.Record_BrokerRemoved,
+	case *pb.Record_ClusterFormed:
+		return checkVoters(k.ClusterFormed.GetVoters())
+	case *pb.Record_VotersChanged:
+		return checkVoters(k.VotersChanged.GetVoters())
+	case *pb.Record_ConfigChanged, *pb.Record_BrokerFencing, *pb.Record_BrokerRemoved,
 		*pb.Record_ProducerIdsAllocated, *pb.Record_LeaderEpochsRaised:
 		return nil
 	default:
@@ -60,6 +64,18 @@ func checkBroker(m *pb.BrokerRegistered) error {
 	if len(m.GetIncarnation()) != 16 || len(m.GetDirectory()) != 16 {
 		return fmt.Errorf("broker %d: the incarnation has %d bytes and the directory ID %d, instead of 16",
 			m.GetId(), len(m.GetIncarnation()), len(m.GetDirectory()))
+	}
+	return nil
+}
+
+func checkVoters(voters []*pb.Voter) error {
+	for i, v := range voters {
+		switch {
+		case len(v.GetDirectory()) != 16:
+			return fmt.Errorf("voter %d: the directory ID has %d bytes instead of 16", v.GetId(), len(v.GetDirectory()))
+		case v.GetId() < 0, i > 0 && v.GetId() <= voters[i-1].GetId():
+			return fmt.Errorf("voter %d: IDs are not negative, and ascend", v.GetId())
+		}
 	}
 	return nil
 }

@@ -65,10 +65,21 @@ type (
 		EventMeta
 		Broker *Broker
 	}
+	// BrokerStateChanged says that the broker began or ended to shut down in order, or that its disk became slow or is no
+	// longer.
+	BrokerStateChanged struct {
+		EventMeta
+		Broker *Broker
+	}
 	// BrokerRemoved says that the broker is no longer part of the cluster.
 	BrokerRemoved struct {
 		EventMeta
 		ID kafka.BrokerID
+	}
+	// VotersChanged says that others are the quorum.
+	VotersChanged struct {
+		EventMeta
+		Voters []Voter
 	}
 	// SnapshotInstalled stands for events that the cursor can no longer read: handle it as the difference of two images
 	// (see Difference).

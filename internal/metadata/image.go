@@ -22,6 +22,9 @@ type Image struct {
 
 	deleted []kafka.TopicID // the last ones, oldest first; copied by each deletion
 
+	voters    []Voter // sorted by ID; a change makes a new slice
+	formation []Voter
+
 	topics  tree[kafka.TopicID, *Topic]
 	names   tree[string, kafka.TopicID]
 	unified tree[string, string] // names that hold '.' or '_', by their form with '_' only
@@ -52,6 +55,13 @@ func (img *Image) Offset() Offset { return img.offset }
 
 // ClusterID is the cluster's name for good.
 func (img *Image) ClusterID() string { return img.clusterID }
+
+// Voters are the members of the quorum, sorted by ID; the slice must not be changed. They follow Raft's own membership, which
+// is what counts, with the next record. A cluster of before there were voters has none until its controller has told.
+func (img *Image) Voters() []Voter { return img.voters }
+
+// Formation is who formed the cluster, sorted by ID; the slice must not be changed.
+func (img *Image) Formation() []Voter { return img.formation }
 
 // NextProducerID is the first producer ID that was never given out.
 func (img *Image) NextProducerID() kafka.ProducerID { return img.nextProducerID }

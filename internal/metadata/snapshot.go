@@ -97,6 +97,7 @@ func (img *Image) items() iter.Seq[*pb.SnapshotItem] {
 			Brokers:        int64(img.brokers.len()),
 			Configs:        int64(img.configs.len()),
 		}
+		header.Voters, header.Formation = VoterMessages(img.voters), VoterMessages(img.formation)
 		for _, id := range img.deleted {
 			header.DeletedTopics = append(header.DeletedTopics, id[:])
 		}
@@ -104,7 +105,8 @@ func (img *Image) items() iter.Seq[*pb.SnapshotItem] {
 			return
 		}
 		for b := range img.Brokers() {
-			broker := &pb.SnapshotBroker{Registration: BrokerMessage(b), Epoch: int64(b.Epoch), SinceMs: b.Since.UnixMilli()}
+			broker := &pb.SnapshotBroker{Registration: BrokerMessage(b), Epoch: int64(b.Epoch), SinceMs: b.Since.UnixMilli(),
+				StateOffset: int64(b.StateOffset), Reason: b.Reason, InControlledShutdown: b.InControlledShutdown, Slow: b.Slow}
 			if !yield(&pb.SnapshotItem{Item: &pb.SnapshotItem_Broker{Broker: broker}}) {
 				return
 			}

@@ -119,6 +119,8 @@ func (r *SnapshotReader) item(item *pb.SnapshotItem) error {
 			return err
 		}
 		b := brokerOf(k.Broker.GetRegistration(), kafka.BrokerEpoch(k.Broker.GetEpoch()), timeOf(k.Broker.GetSinceMs()))
+		b.StateOffset, b.Reason = Offset(k.Broker.GetStateOffset()), k.Broker.GetReason()
+		b.InControlledShutdown, b.Slow = k.Broker.GetInControlledShutdown(), k.Broker.GetSlow()
 		r.img.brokers = r.img.brokers.with(b.ID, b)
 		return nil
 	case *pb.SnapshotItem_Config:
@@ -143,6 +145,12 @@ func (r *SnapshotReader) start(m *pb.SnapshotHeader) error {
 	r.img.clusterID = m.GetClusterId()
 	r.img.nextProducerID = kafka.ProducerID(m.GetNextProducerId())
 	r.img.configsEmptied = Offset(m.GetConfigsEmptied())
+	for _, voters := range [][]*pb.Voter{m.GetVoters(), m.GetFormation()} {
+		if err := checkVoters(voters); err != nil {
+			return err
+		}
+	}
+	r.img.voters, r.img.formation = votersOf(m.GetVoters()), votersOf(m.GetFormation())
 	for _, id := range m.GetDeletedTopics() {
 		if len(id) != 16 {
 			return fmt.Errorf("the ID of a deleted topic has %d bytes", len(id))

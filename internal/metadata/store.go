@@ -103,7 +103,9 @@ type RegisterBroker struct {
 	Directory   [16]byte
 	Rack        string
 	Endpoints   []Endpoint
-	Unclean     bool
+	// ClusterAddress is the host:port of the port for other nodes; empty on a node that is alone.
+	ClusterAddress string
+	Unclean        bool
 }
 
 // AssignPartition gives a partition other replicas.

@@ -71,8 +71,23 @@ type Broker struct {
 	Directory   [16]byte // the random ID of its data directory
 	Rack        string
 	Endpoints   []Endpoint
-	Fenced      bool
+	// ClusterAddress is the host:port of the port for other nodes; empty on a node that is alone.
+	ClusterAddress string
+	Fenced         bool
+	// InControlledShutdown: it has asked to shut down; it leads nothing that another can lead, and enters no ISR.
+	InControlledShutdown bool
+	Slow                 bool // its disk takes seconds for a sync: the same, until it does better
+	// Of the last change of its state, registration included: when, where, and what caused it.
 	Since       time.Time
+	StateOffset Offset
+	Reason      string
+}
+
+// Voter is a member of the quorum that commits the metadata.
+type Voter struct {
+	ID        kafka.BrokerID
+	Directory [16]byte // the random ID of its data directory
+	Address   string   // host:port of the port for other nodes, as it was when it became a voter
 }
 
 // Endpoint is an address that clients or peers may dial. Host is empty on a node that answers with whatever address

@@ -108,6 +108,7 @@ type Record struct {
 	//	*Record_BrokerRemoved
 	//	*Record_ProducerIdsAllocated
 	//	*Record_LeaderEpochsRaised
+	//	*Record_VotersChanged
 	Kind          isRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -247,6 +248,15 @@ func (x *Record) GetLeaderEpochsRaised() *LeaderEpochsRaised {
 	return nil
 }
 
+func (x *Record) GetVotersChanged() *VotersChanged {
+	if x != nil {
+		if x, ok := x.Kind.(*Record_VotersChanged); ok {
+			return x.VotersChanged
+		}
+	}
+	return nil
+}
+
 type isRecord_Kind interface {
 	isRecord_Kind()
 }
@@ -291,6 +301,10 @@ type Record_LeaderEpochsRaised struct {
 	LeaderEpochsRaised *LeaderEpochsRaised `protobuf:"bytes,11,opt,name=leader_epochs_raised,json=leaderEpochsRaised,proto3,oneof"`
 }
 
+type Record_VotersChanged struct {
+	VotersChanged *VotersChanged `protobuf:"bytes,12,opt,name=voters_changed,json=votersChanged,proto3,oneof"`
+}
+
 func (*Record_ClusterFormed) isRecord_Kind() {}
 
 func (*Record_TopicCreated) isRecord_Kind() {}
@@ -311,10 +325,14 @@ func (*Record_ProducerIdsAllocated) isRecord_Kind() {}
 
 func (*Record_LeaderEpochsRaised) isRecord_Kind() {}
 
-// ClusterFormed names the cluster; it is the first record of all.
+func (*Record_VotersChanged) isRecord_Kind() {}
+
+// ClusterFormed names the cluster and those who form it; it is the first record of all. Each voter is a fenced broker with
+// epoch 0 from then on, until its process registers.
 type ClusterFormed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Voters        []*Voter               `protobuf:"bytes,2,rep,name=voters,proto3" json:"voters,omitempty"` // sorted by ID; none in clusters that were formed before there were any but of one node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +374,119 @@ func (x *ClusterFormed) GetClusterId() string {
 	return ""
 }
 
+func (x *ClusterFormed) GetVoters() []*Voter {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+// Voter is a member of Raft's quorum.
+type Voter struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Directory      []byte                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`                                 // 16 bytes; the Raft ID derives from it
+	ClusterAddress string                 `protobuf:"bytes,3,opt,name=cluster_address,json=clusterAddress,proto3" json:"cluster_address,omitempty"` // host:port
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Voter) Reset() {
+	*x = Voter{}
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Voter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Voter) ProtoMessage() {}
+
+func (x *Voter) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Voter.ProtoReflect.Descriptor instead.
+func (*Voter) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Voter) GetId() int32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Voter) GetDirectory() []byte {
+	if x != nil {
+		return x.Directory
+	}
+	return nil
+}
+
+func (x *Voter) GetClusterAddress() string {
+	if x != nil {
+		return x.ClusterAddress
+	}
+	return ""
+}
+
+// VotersChanged follows a change of Raft's membership: the voters are these.
+type VotersChanged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Voters        []*Voter               `protobuf:"bytes,1,rep,name=voters,proto3" json:"voters,omitempty"` // sorted by ID
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VotersChanged) Reset() {
+	*x = VotersChanged{}
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VotersChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VotersChanged) ProtoMessage() {}
+
+func (x *VotersChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VotersChanged.ProtoReflect.Descriptor instead.
+func (*VotersChanged) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *VotersChanged) GetVoters() []*Voter {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
 // TopicCreated makes a topic with all its partitions, so that none is ever seen half made.
 type TopicCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -370,7 +501,7 @@ type TopicCreated struct {
 
 func (x *TopicCreated) Reset() {
 	*x = TopicCreated{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[3]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +513,7 @@ func (x *TopicCreated) String() string {
 func (*TopicCreated) ProtoMessage() {}
 
 func (x *TopicCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[3]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +526,7 @@ func (x *TopicCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicCreated.ProtoReflect.Descriptor instead.
 func (*TopicCreated) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{3}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TopicCreated) GetName() string {
@@ -452,7 +583,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[4]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +595,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[4]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +608,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{4}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Partition) GetReplicas() []int32 {
@@ -544,7 +675,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[5]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +687,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[5]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +700,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{5}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Change) GetOffset() int64 {
@@ -624,7 +755,7 @@ type TopicDeleted struct {
 
 func (x *TopicDeleted) Reset() {
 	*x = TopicDeleted{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[6]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +767,7 @@ func (x *TopicDeleted) String() string {
 func (*TopicDeleted) ProtoMessage() {}
 
 func (x *TopicDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[6]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +780,7 @@ func (x *TopicDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicDeleted.ProtoReflect.Descriptor instead.
 func (*TopicDeleted) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{6}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TopicDeleted) GetId() []byte {
@@ -679,7 +810,7 @@ type PartitionChanged struct {
 
 func (x *PartitionChanged) Reset() {
 	*x = PartitionChanged{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[7]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +822,7 @@ func (x *PartitionChanged) String() string {
 func (*PartitionChanged) ProtoMessage() {}
 
 func (x *PartitionChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[7]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +835,7 @@ func (x *PartitionChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionChanged.ProtoReflect.Descriptor instead.
 func (*PartitionChanged) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{7}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PartitionChanged) GetTopicId() []byte {
@@ -775,7 +906,7 @@ type LeaderEpochsRaised struct {
 
 func (x *LeaderEpochsRaised) Reset() {
 	*x = LeaderEpochsRaised{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +918,7 @@ func (x *LeaderEpochsRaised) String() string {
 func (*LeaderEpochsRaised) ProtoMessage() {}
 
 func (x *LeaderEpochsRaised) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[8]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +931,7 @@ func (x *LeaderEpochsRaised) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderEpochsRaised.ProtoReflect.Descriptor instead.
 func (*LeaderEpochsRaised) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{8}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LeaderEpochsRaised) GetBroker() int32 {
@@ -820,7 +951,7 @@ type BrokerList struct {
 
 func (x *BrokerList) Reset() {
 	*x = BrokerList{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +963,7 @@ func (x *BrokerList) String() string {
 func (*BrokerList) ProtoMessage() {}
 
 func (x *BrokerList) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[9]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +976,7 @@ func (x *BrokerList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerList.ProtoReflect.Descriptor instead.
 func (*BrokerList) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{9}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BrokerList) GetIds() []int32 {
@@ -866,7 +997,7 @@ type ConfigEntry struct {
 
 func (x *ConfigEntry) Reset() {
 	*x = ConfigEntry{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1009,7 @@ func (x *ConfigEntry) String() string {
 func (*ConfigEntry) ProtoMessage() {}
 
 func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[10]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1022,7 @@ func (x *ConfigEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigEntry.ProtoReflect.Descriptor instead.
 func (*ConfigEntry) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{10}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConfigEntry) GetKey() string {
@@ -921,7 +1052,7 @@ type ConfigChanged struct {
 
 func (x *ConfigChanged) Reset() {
 	*x = ConfigChanged{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1064,7 @@ func (x *ConfigChanged) String() string {
 func (*ConfigChanged) ProtoMessage() {}
 
 func (x *ConfigChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[11]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1077,7 @@ func (x *ConfigChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChanged.ProtoReflect.Descriptor instead.
 func (*ConfigChanged) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{11}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConfigChanged) GetResourceType() int32 {
@@ -979,20 +1110,21 @@ func (x *ConfigChanged) GetRemoved() []string {
 
 // BrokerRegistered announces a process of a broker. The broker's epoch is the offset of the entry that holds the record.
 type BrokerRegistered struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Incarnation   []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, drawn by the process at start
-	Directory     []byte                 `protobuf:"bytes,3,opt,name=directory,proto3" json:"directory,omitempty"`     // 16 bytes, drawn when the data directory was made
-	Rack          string                 `protobuf:"bytes,4,opt,name=rack,proto3" json:"rack,omitempty"`
-	Endpoints     []*Endpoint            `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	Fenced        bool                   `protobuf:"varint,6,opt,name=fenced,proto3" json:"fenced,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Incarnation    []byte                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // 16 bytes, drawn by the process at start
+	Directory      []byte                 `protobuf:"bytes,3,opt,name=directory,proto3" json:"directory,omitempty"`     // 16 bytes, drawn when the data directory was made
+	Rack           string                 `protobuf:"bytes,4,opt,name=rack,proto3" json:"rack,omitempty"`
+	Endpoints      []*Endpoint            `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Fenced         bool                   `protobuf:"varint,6,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	ClusterAddress string                 `protobuf:"bytes,7,opt,name=cluster_address,json=clusterAddress,proto3" json:"cluster_address,omitempty"` // host:port of the port for other nodes; empty on a node that is alone
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BrokerRegistered) Reset() {
 	*x = BrokerRegistered{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1136,7 @@ func (x *BrokerRegistered) String() string {
 func (*BrokerRegistered) ProtoMessage() {}
 
 func (x *BrokerRegistered) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[12]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1149,7 @@ func (x *BrokerRegistered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerRegistered.ProtoReflect.Descriptor instead.
 func (*BrokerRegistered) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{12}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BrokerRegistered) GetId() int32 {
@@ -1062,6 +1194,13 @@ func (x *BrokerRegistered) GetFenced() bool {
 	return false
 }
 
+func (x *BrokerRegistered) GetClusterAddress() string {
+	if x != nil {
+		return x.ClusterAddress
+	}
+	return ""
+}
+
 // Endpoint is an address that clients or peers may dial.
 type Endpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1075,7 +1214,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1226,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[13]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1239,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{13}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Endpoint) GetListener() string {
@@ -1131,18 +1270,23 @@ func (x *Endpoint) GetTls() bool {
 	return false
 }
 
-// BrokerFencing fences a broker, or takes the fence away.
+// BrokerFencing is the state of a broker as a whole: what is not set does not hold after it. A registration begins with
+// the flags below unset.
 type BrokerFencing struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Fenced        bool                   `protobuf:"varint,2,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Fenced bool                   `protobuf:"varint,2,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	// It has asked to shut down: it leads nothing that another can lead, and enters no ISR.
+	InControlledShutdown bool `protobuf:"varint,3,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
+	// Its disk takes seconds for a sync: the same, until it does better.
+	Slow          bool `protobuf:"varint,4,opt,name=slow,proto3" json:"slow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BrokerFencing) Reset() {
 	*x = BrokerFencing{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1298,7 @@ func (x *BrokerFencing) String() string {
 func (*BrokerFencing) ProtoMessage() {}
 
 func (x *BrokerFencing) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[14]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1311,7 @@ func (x *BrokerFencing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerFencing.ProtoReflect.Descriptor instead.
 func (*BrokerFencing) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{14}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BrokerFencing) GetId() int32 {
@@ -1184,6 +1328,20 @@ func (x *BrokerFencing) GetFenced() bool {
 	return false
 }
 
+func (x *BrokerFencing) GetInControlledShutdown() bool {
+	if x != nil {
+		return x.InControlledShutdown
+	}
+	return false
+}
+
+func (x *BrokerFencing) GetSlow() bool {
+	if x != nil {
+		return x.Slow
+	}
+	return false
+}
+
 // BrokerRemoved takes a broker out of the cluster.
 type BrokerRemoved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1194,7 +1352,7 @@ type BrokerRemoved struct {
 
 func (x *BrokerRemoved) Reset() {
 	*x = BrokerRemoved{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1364,7 @@ func (x *BrokerRemoved) String() string {
 func (*BrokerRemoved) ProtoMessage() {}
 
 func (x *BrokerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[15]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1377,7 @@ func (x *BrokerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerRemoved.ProtoReflect.Descriptor instead.
 func (*BrokerRemoved) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{15}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BrokerRemoved) GetId() int32 {
@@ -1239,7 +1397,7 @@ type ProducerIDsAllocated struct {
 
 func (x *ProducerIDsAllocated) Reset() {
 	*x = ProducerIDsAllocated{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1409,7 @@ func (x *ProducerIDsAllocated) String() string {
 func (*ProducerIDsAllocated) ProtoMessage() {}
 
 func (x *ProducerIDsAllocated) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[16]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1422,7 @@ func (x *ProducerIDsAllocated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProducerIDsAllocated.ProtoReflect.Descriptor instead.
 func (*ProducerIDsAllocated) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{16}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProducerIDsAllocated) GetNext() int64 {
@@ -1288,13 +1446,15 @@ type SnapshotHeader struct {
 	// The IDs of the topics deleted last, 16 bytes each, oldest first: a creation that is retried late must not bring one
 	// back.
 	DeletedTopics [][]byte `protobuf:"bytes,8,rep,name=deleted_topics,json=deletedTopics,proto3" json:"deleted_topics,omitempty"`
+	Voters        []*Voter `protobuf:"bytes,9,rep,name=voters,proto3" json:"voters,omitempty"`        // as of the snapshot
+	Formation     []*Voter `protobuf:"bytes,10,rep,name=formation,proto3" json:"formation,omitempty"` // who formed the cluster
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1466,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[17]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1479,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{17}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SnapshotHeader) GetOffset() int64 {
@@ -1378,6 +1538,20 @@ func (x *SnapshotHeader) GetDeletedTopics() [][]byte {
 	return nil
 }
 
+func (x *SnapshotHeader) GetVoters() []*Voter {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *SnapshotHeader) GetFormation() []*Voter {
+	if x != nil {
+		return x.Formation
+	}
+	return nil
+}
+
 // SnapshotTopic is a topic of the image. Its partitions follow in items of their own, in order.
 type SnapshotTopic struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1393,7 +1567,7 @@ type SnapshotTopic struct {
 
 func (x *SnapshotTopic) Reset() {
 	*x = SnapshotTopic{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1579,7 @@ func (x *SnapshotTopic) String() string {
 func (*SnapshotTopic) ProtoMessage() {}
 
 func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[18]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1592,7 @@ func (x *SnapshotTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTopic.ProtoReflect.Descriptor instead.
 func (*SnapshotTopic) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{18}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SnapshotTopic) GetName() string {
@@ -1465,17 +1639,22 @@ func (x *SnapshotTopic) GetPartitions() int32 {
 
 // SnapshotBroker is a broker of the image.
 type SnapshotBroker struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Registration  *BrokerRegistered      `protobuf:"bytes,1,opt,name=registration,proto3" json:"registration,omitempty"`
-	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	SinceMs       int64                  `protobuf:"varint,3,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Registration *BrokerRegistered      `protobuf:"bytes,1,opt,name=registration,proto3" json:"registration,omitempty"`
+	Epoch        int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	SinceMs      int64                  `protobuf:"varint,3,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	// Of the last change of its state: the offset and the reason.
+	StateOffset          int64  `protobuf:"varint,4,opt,name=state_offset,json=stateOffset,proto3" json:"state_offset,omitempty"`
+	Reason               string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	InControlledShutdown bool   `protobuf:"varint,6,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
+	Slow                 bool   `protobuf:"varint,7,opt,name=slow,proto3" json:"slow,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *SnapshotBroker) Reset() {
 	*x = SnapshotBroker{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1666,7 @@ func (x *SnapshotBroker) String() string {
 func (*SnapshotBroker) ProtoMessage() {}
 
 func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[19]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1679,7 @@ func (x *SnapshotBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBroker.ProtoReflect.Descriptor instead.
 func (*SnapshotBroker) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{19}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SnapshotBroker) GetRegistration() *BrokerRegistered {
@@ -1524,6 +1703,34 @@ func (x *SnapshotBroker) GetSinceMs() int64 {
 	return 0
 }
 
+func (x *SnapshotBroker) GetStateOffset() int64 {
+	if x != nil {
+		return x.StateOffset
+	}
+	return 0
+}
+
+func (x *SnapshotBroker) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SnapshotBroker) GetInControlledShutdown() bool {
+	if x != nil {
+		return x.InControlledShutdown
+	}
+	return false
+}
+
+func (x *SnapshotBroker) GetSlow() bool {
+	if x != nil {
+		return x.Slow
+	}
+	return false
+}
+
 // SnapshotConfig is the configuration of a resource that is not a topic.
 type SnapshotConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1537,7 +1744,7 @@ type SnapshotConfig struct {
 
 func (x *SnapshotConfig) Reset() {
 	*x = SnapshotConfig{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1756,7 @@ func (x *SnapshotConfig) String() string {
 func (*SnapshotConfig) ProtoMessage() {}
 
 func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[20]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1769,7 @@ func (x *SnapshotConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotConfig.ProtoReflect.Descriptor instead.
 func (*SnapshotConfig) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{20}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SnapshotConfig) GetResourceType() int32 {
@@ -1611,7 +1818,7 @@ type SnapshotItem struct {
 
 func (x *SnapshotItem) Reset() {
 	*x = SnapshotItem{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1830,7 @@ func (x *SnapshotItem) String() string {
 func (*SnapshotItem) ProtoMessage() {}
 
 func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[21]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1843,7 @@ func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
 func (*SnapshotItem) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{21}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SnapshotItem) GetItem() isSnapshotItem_Item {
@@ -1735,7 +1942,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[22]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1954,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[22]
+	mi := &file_internal_metadata_metadatapb_metadata_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1967,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{22}
+	return file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SnapshotChunk) GetItems() []*SnapshotItem {
@@ -1778,7 +1985,7 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\x05Entry\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x125\n" +
-	"\arecords\x18\x03 \x03(\v2\x1b.chronik.metadata.v1.RecordR\arecords\"\xdc\x06\n" +
+	"\arecords\x18\x03 \x03(\v2\x1b.chronik.metadata.v1.RecordR\arecords\"\xa9\a\n" +
 	"\x06Record\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12K\n" +
 	"\x0ecluster_formed\x18\x02 \x01(\v2\".chronik.metadata.v1.ClusterFormedH\x00R\rclusterFormed\x12H\n" +
@@ -1791,11 +1998,19 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\x0ebroker_removed\x18\t \x01(\v2\".chronik.metadata.v1.BrokerRemovedH\x00R\rbrokerRemoved\x12a\n" +
 	"\x16producer_ids_allocated\x18\n" +
 	" \x01(\v2).chronik.metadata.v1.ProducerIDsAllocatedH\x00R\x14producerIdsAllocated\x12[\n" +
-	"\x14leader_epochs_raised\x18\v \x01(\v2'.chronik.metadata.v1.LeaderEpochsRaisedH\x00R\x12leaderEpochsRaisedB\x06\n" +
-	"\x04kind\".\n" +
+	"\x14leader_epochs_raised\x18\v \x01(\v2'.chronik.metadata.v1.LeaderEpochsRaisedH\x00R\x12leaderEpochsRaised\x12K\n" +
+	"\x0evoters_changed\x18\f \x01(\v2\".chronik.metadata.v1.VotersChangedH\x00R\rvotersChangedB\x06\n" +
+	"\x04kind\"b\n" +
 	"\rClusterFormed\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xc8\x01\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x122\n" +
+	"\x06voters\x18\x02 \x03(\v2\x1a.chronik.metadata.v1.VoterR\x06voters\"^\n" +
+	"\x05Voter\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\fR\tdirectory\x12'\n" +
+	"\x0fcluster_address\x18\x03 \x01(\tR\x0eclusterAddress\"C\n" +
+	"\rVotersChanged\x122\n" +
+	"\x06voters\x18\x01 \x03(\v2\x1a.chronik.metadata.v1.VoterR\x06voters\"\xc8\x01\n" +
 	"\fTopicCreated\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x1a\n" +
@@ -1843,26 +2058,29 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12#\n" +
 	"\rresource_name\x18\x02 \x01(\tR\fresourceName\x122\n" +
 	"\x03set\x18\x03 \x03(\v2 .chronik.metadata.v1.ConfigEntryR\x03set\x12\x18\n" +
-	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xcb\x01\n" +
+	"\aremoved\x18\x04 \x03(\tR\aremoved\"\xf4\x01\n" +
 	"\x10BrokerRegistered\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x1c\n" +
 	"\tdirectory\x18\x03 \x01(\fR\tdirectory\x12\x12\n" +
 	"\x04rack\x18\x04 \x01(\tR\x04rack\x12;\n" +
 	"\tendpoints\x18\x05 \x03(\v2\x1d.chronik.metadata.v1.EndpointR\tendpoints\x12\x16\n" +
-	"\x06fenced\x18\x06 \x01(\bR\x06fenced\"`\n" +
+	"\x06fenced\x18\x06 \x01(\bR\x06fenced\x12'\n" +
+	"\x0fcluster_address\x18\a \x01(\tR\x0eclusterAddress\"`\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\x05R\x04port\x12\x10\n" +
-	"\x03tls\x18\x04 \x01(\bR\x03tls\"7\n" +
+	"\x03tls\x18\x04 \x01(\bR\x03tls\"\x81\x01\n" +
 	"\rBrokerFencing\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x16\n" +
-	"\x06fenced\x18\x02 \x01(\bR\x06fenced\"\x1f\n" +
+	"\x06fenced\x18\x02 \x01(\bR\x06fenced\x124\n" +
+	"\x16in_controlled_shutdown\x18\x03 \x01(\bR\x14inControlledShutdown\x12\x12\n" +
+	"\x04slow\x18\x04 \x01(\bR\x04slow\"\x1f\n" +
 	"\rBrokerRemoved\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\"*\n" +
 	"\x14ProducerIDsAllocated\x12\x12\n" +
-	"\x04next\x18\x01 \x01(\x03R\x04next\"\x8d\x02\n" +
+	"\x04next\x18\x01 \x01(\x03R\x04next\"\xfb\x02\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x1d\n" +
 	"\n" +
@@ -1872,7 +2090,10 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\x06topics\x18\x05 \x01(\x03R\x06topics\x12\x18\n" +
 	"\abrokers\x18\x06 \x01(\x03R\abrokers\x12\x18\n" +
 	"\aconfigs\x18\a \x01(\x03R\aconfigs\x12%\n" +
-	"\x0edeleted_topics\x18\b \x03(\fR\rdeletedTopics\"\xce\x01\n" +
+	"\x0edeleted_topics\x18\b \x03(\fR\rdeletedTopics\x122\n" +
+	"\x06voters\x18\t \x03(\v2\x1a.chronik.metadata.v1.VoterR\x06voters\x128\n" +
+	"\tformation\x18\n" +
+	" \x03(\v2\x1a.chronik.metadata.v1.VoterR\tformation\"\xce\x01\n" +
 	"\rSnapshotTopic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12\x1a\n" +
@@ -1881,11 +2102,15 @@ const file_internal_metadata_metadatapb_metadata_proto_rawDesc = "" +
 	"\rconfig_offset\x18\x05 \x01(\x03R\fconfigOffset\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x06 \x01(\x05R\n" +
-	"partitions\"\x8c\x01\n" +
+	"partitions\"\x91\x02\n" +
 	"\x0eSnapshotBroker\x12I\n" +
 	"\fregistration\x18\x01 \x01(\v2%.chronik.metadata.v1.BrokerRegisteredR\fregistration\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x19\n" +
-	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\"\xb9\x01\n" +
+	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\x12!\n" +
+	"\fstate_offset\x18\x04 \x01(\x03R\vstateOffset\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x124\n" +
+	"\x16in_controlled_shutdown\x18\x06 \x01(\bR\x14inControlledShutdown\x12\x12\n" +
+	"\x04slow\x18\a \x01(\bR\x04slow\"\xb9\x01\n" +
 	"\x0eSnapshotConfig\x12#\n" +
 	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12#\n" +
 	"\rresource_name\x18\x02 \x01(\tR\fresourceName\x128\n" +
@@ -1913,67 +2138,74 @@ func file_internal_metadata_metadatapb_metadata_proto_rawDescGZIP() []byte {
 	return file_internal_metadata_metadatapb_metadata_proto_rawDescData
 }
 
-var file_internal_metadata_metadatapb_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_internal_metadata_metadatapb_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_internal_metadata_metadatapb_metadata_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: chronik.metadata.v1.Entry
 	(*Record)(nil),               // 1: chronik.metadata.v1.Record
 	(*ClusterFormed)(nil),        // 2: chronik.metadata.v1.ClusterFormed
-	(*TopicCreated)(nil),         // 3: chronik.metadata.v1.TopicCreated
-	(*Partition)(nil),            // 4: chronik.metadata.v1.Partition
-	(*Change)(nil),               // 5: chronik.metadata.v1.Change
-	(*TopicDeleted)(nil),         // 6: chronik.metadata.v1.TopicDeleted
-	(*PartitionChanged)(nil),     // 7: chronik.metadata.v1.PartitionChanged
-	(*LeaderEpochsRaised)(nil),   // 8: chronik.metadata.v1.LeaderEpochsRaised
-	(*BrokerList)(nil),           // 9: chronik.metadata.v1.BrokerList
-	(*ConfigEntry)(nil),          // 10: chronik.metadata.v1.ConfigEntry
-	(*ConfigChanged)(nil),        // 11: chronik.metadata.v1.ConfigChanged
-	(*BrokerRegistered)(nil),     // 12: chronik.metadata.v1.BrokerRegistered
-	(*Endpoint)(nil),             // 13: chronik.metadata.v1.Endpoint
-	(*BrokerFencing)(nil),        // 14: chronik.metadata.v1.BrokerFencing
-	(*BrokerRemoved)(nil),        // 15: chronik.metadata.v1.BrokerRemoved
-	(*ProducerIDsAllocated)(nil), // 16: chronik.metadata.v1.ProducerIDsAllocated
-	(*SnapshotHeader)(nil),       // 17: chronik.metadata.v1.SnapshotHeader
-	(*SnapshotTopic)(nil),        // 18: chronik.metadata.v1.SnapshotTopic
-	(*SnapshotBroker)(nil),       // 19: chronik.metadata.v1.SnapshotBroker
-	(*SnapshotConfig)(nil),       // 20: chronik.metadata.v1.SnapshotConfig
-	(*SnapshotItem)(nil),         // 21: chronik.metadata.v1.SnapshotItem
-	(*SnapshotChunk)(nil),        // 22: chronik.metadata.v1.SnapshotChunk
+	(*Voter)(nil),                // 3: chronik.metadata.v1.Voter
+	(*VotersChanged)(nil),        // 4: chronik.metadata.v1.VotersChanged
+	(*TopicCreated)(nil),         // 5: chronik.metadata.v1.TopicCreated
+	(*Partition)(nil),            // 6: chronik.metadata.v1.Partition
+	(*Change)(nil),               // 7: chronik.metadata.v1.Change
+	(*TopicDeleted)(nil),         // 8: chronik.metadata.v1.TopicDeleted
+	(*PartitionChanged)(nil),     // 9: chronik.metadata.v1.PartitionChanged
+	(*LeaderEpochsRaised)(nil),   // 10: chronik.metadata.v1.LeaderEpochsRaised
+	(*BrokerList)(nil),           // 11: chronik.metadata.v1.BrokerList
+	(*ConfigEntry)(nil),          // 12: chronik.metadata.v1.ConfigEntry
+	(*ConfigChanged)(nil),        // 13: chronik.metadata.v1.ConfigChanged
+	(*BrokerRegistered)(nil),     // 14: chronik.metadata.v1.BrokerRegistered
+	(*Endpoint)(nil),             // 15: chronik.metadata.v1.Endpoint
+	(*BrokerFencing)(nil),        // 16: chronik.metadata.v1.BrokerFencing
+	(*BrokerRemoved)(nil),        // 17: chronik.metadata.v1.BrokerRemoved
+	(*ProducerIDsAllocated)(nil), // 18: chronik.metadata.v1.ProducerIDsAllocated
+	(*SnapshotHeader)(nil),       // 19: chronik.metadata.v1.SnapshotHeader
+	(*SnapshotTopic)(nil),        // 20: chronik.metadata.v1.SnapshotTopic
+	(*SnapshotBroker)(nil),       // 21: chronik.metadata.v1.SnapshotBroker
+	(*SnapshotConfig)(nil),       // 22: chronik.metadata.v1.SnapshotConfig
+	(*SnapshotItem)(nil),         // 23: chronik.metadata.v1.SnapshotItem
+	(*SnapshotChunk)(nil),        // 24: chronik.metadata.v1.SnapshotChunk
 }
 var file_internal_metadata_metadatapb_metadata_proto_depIdxs = []int32{
 	1,  // 0: chronik.metadata.v1.Entry.records:type_name -> chronik.metadata.v1.Record
 	2,  // 1: chronik.metadata.v1.Record.cluster_formed:type_name -> chronik.metadata.v1.ClusterFormed
-	3,  // 2: chronik.metadata.v1.Record.topic_created:type_name -> chronik.metadata.v1.TopicCreated
-	6,  // 3: chronik.metadata.v1.Record.topic_deleted:type_name -> chronik.metadata.v1.TopicDeleted
-	7,  // 4: chronik.metadata.v1.Record.partition_changed:type_name -> chronik.metadata.v1.PartitionChanged
-	11, // 5: chronik.metadata.v1.Record.config_changed:type_name -> chronik.metadata.v1.ConfigChanged
-	12, // 6: chronik.metadata.v1.Record.broker_registered:type_name -> chronik.metadata.v1.BrokerRegistered
-	14, // 7: chronik.metadata.v1.Record.broker_fencing:type_name -> chronik.metadata.v1.BrokerFencing
-	15, // 8: chronik.metadata.v1.Record.broker_removed:type_name -> chronik.metadata.v1.BrokerRemoved
-	16, // 9: chronik.metadata.v1.Record.producer_ids_allocated:type_name -> chronik.metadata.v1.ProducerIDsAllocated
-	8,  // 10: chronik.metadata.v1.Record.leader_epochs_raised:type_name -> chronik.metadata.v1.LeaderEpochsRaised
-	10, // 11: chronik.metadata.v1.TopicCreated.config:type_name -> chronik.metadata.v1.ConfigEntry
-	4,  // 12: chronik.metadata.v1.TopicCreated.partitions:type_name -> chronik.metadata.v1.Partition
-	5,  // 13: chronik.metadata.v1.Partition.history:type_name -> chronik.metadata.v1.Change
-	4,  // 14: chronik.metadata.v1.PartitionChanged.whole:type_name -> chronik.metadata.v1.Partition
-	9,  // 15: chronik.metadata.v1.PartitionChanged.replicas:type_name -> chronik.metadata.v1.BrokerList
-	9,  // 16: chronik.metadata.v1.PartitionChanged.isr:type_name -> chronik.metadata.v1.BrokerList
-	9,  // 17: chronik.metadata.v1.PartitionChanged.elr:type_name -> chronik.metadata.v1.BrokerList
-	10, // 18: chronik.metadata.v1.ConfigChanged.set:type_name -> chronik.metadata.v1.ConfigEntry
-	13, // 19: chronik.metadata.v1.BrokerRegistered.endpoints:type_name -> chronik.metadata.v1.Endpoint
-	10, // 20: chronik.metadata.v1.SnapshotTopic.config:type_name -> chronik.metadata.v1.ConfigEntry
-	12, // 21: chronik.metadata.v1.SnapshotBroker.registration:type_name -> chronik.metadata.v1.BrokerRegistered
-	10, // 22: chronik.metadata.v1.SnapshotConfig.config:type_name -> chronik.metadata.v1.ConfigEntry
-	17, // 23: chronik.metadata.v1.SnapshotItem.header:type_name -> chronik.metadata.v1.SnapshotHeader
-	19, // 24: chronik.metadata.v1.SnapshotItem.broker:type_name -> chronik.metadata.v1.SnapshotBroker
-	20, // 25: chronik.metadata.v1.SnapshotItem.config:type_name -> chronik.metadata.v1.SnapshotConfig
-	18, // 26: chronik.metadata.v1.SnapshotItem.topic:type_name -> chronik.metadata.v1.SnapshotTopic
-	4,  // 27: chronik.metadata.v1.SnapshotItem.partition:type_name -> chronik.metadata.v1.Partition
-	21, // 28: chronik.metadata.v1.SnapshotChunk.items:type_name -> chronik.metadata.v1.SnapshotItem
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	5,  // 2: chronik.metadata.v1.Record.topic_created:type_name -> chronik.metadata.v1.TopicCreated
+	8,  // 3: chronik.metadata.v1.Record.topic_deleted:type_name -> chronik.metadata.v1.TopicDeleted
+	9,  // 4: chronik.metadata.v1.Record.partition_changed:type_name -> chronik.metadata.v1.PartitionChanged
+	13, // 5: chronik.metadata.v1.Record.config_changed:type_name -> chronik.metadata.v1.ConfigChanged
+	14, // 6: chronik.metadata.v1.Record.broker_registered:type_name -> chronik.metadata.v1.BrokerRegistered
+	16, // 7: chronik.metadata.v1.Record.broker_fencing:type_name -> chronik.metadata.v1.BrokerFencing
+	17, // 8: chronik.metadata.v1.Record.broker_removed:type_name -> chronik.metadata.v1.BrokerRemoved
+	18, // 9: chronik.metadata.v1.Record.producer_ids_allocated:type_name -> chronik.metadata.v1.ProducerIDsAllocated
+	10, // 10: chronik.metadata.v1.Record.leader_epochs_raised:type_name -> chronik.metadata.v1.LeaderEpochsRaised
+	4,  // 11: chronik.metadata.v1.Record.voters_changed:type_name -> chronik.metadata.v1.VotersChanged
+	3,  // 12: chronik.metadata.v1.ClusterFormed.voters:type_name -> chronik.metadata.v1.Voter
+	3,  // 13: chronik.metadata.v1.VotersChanged.voters:type_name -> chronik.metadata.v1.Voter
+	12, // 14: chronik.metadata.v1.TopicCreated.config:type_name -> chronik.metadata.v1.ConfigEntry
+	6,  // 15: chronik.metadata.v1.TopicCreated.partitions:type_name -> chronik.metadata.v1.Partition
+	7,  // 16: chronik.metadata.v1.Partition.history:type_name -> chronik.metadata.v1.Change
+	6,  // 17: chronik.metadata.v1.PartitionChanged.whole:type_name -> chronik.metadata.v1.Partition
+	11, // 18: chronik.metadata.v1.PartitionChanged.replicas:type_name -> chronik.metadata.v1.BrokerList
+	11, // 19: chronik.metadata.v1.PartitionChanged.isr:type_name -> chronik.metadata.v1.BrokerList
+	11, // 20: chronik.metadata.v1.PartitionChanged.elr:type_name -> chronik.metadata.v1.BrokerList
+	12, // 21: chronik.metadata.v1.ConfigChanged.set:type_name -> chronik.metadata.v1.ConfigEntry
+	15, // 22: chronik.metadata.v1.BrokerRegistered.endpoints:type_name -> chronik.metadata.v1.Endpoint
+	3,  // 23: chronik.metadata.v1.SnapshotHeader.voters:type_name -> chronik.metadata.v1.Voter
+	3,  // 24: chronik.metadata.v1.SnapshotHeader.formation:type_name -> chronik.metadata.v1.Voter
+	12, // 25: chronik.metadata.v1.SnapshotTopic.config:type_name -> chronik.metadata.v1.ConfigEntry
+	14, // 26: chronik.metadata.v1.SnapshotBroker.registration:type_name -> chronik.metadata.v1.BrokerRegistered
+	12, // 27: chronik.metadata.v1.SnapshotConfig.config:type_name -> chronik.metadata.v1.ConfigEntry
+	19, // 28: chronik.metadata.v1.SnapshotItem.header:type_name -> chronik.metadata.v1.SnapshotHeader
+	21, // 29: chronik.metadata.v1.SnapshotItem.broker:type_name -> chronik.metadata.v1.SnapshotBroker
+	22, // 30: chronik.metadata.v1.SnapshotItem.config:type_name -> chronik.metadata.v1.SnapshotConfig
+	20, // 31: chronik.metadata.v1.SnapshotItem.topic:type_name -> chronik.metadata.v1.SnapshotTopic
+	6,  // 32: chronik.metadata.v1.SnapshotItem.partition:type_name -> chronik.metadata.v1.Partition
+	23, // 33: chronik.metadata.v1.SnapshotChunk.items:type_name -> chronik.metadata.v1.SnapshotItem
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_internal_metadata_metadatapb_metadata_proto_init() }
@@ -1992,9 +2224,10 @@ func file_internal_metadata_metadatapb_metadata_proto_init() {
 		(*Record_BrokerRemoved)(nil),
 		(*Record_ProducerIdsAllocated)(nil),
 		(*Record_LeaderEpochsRaised)(nil),
+		(*Record_VotersChanged)(nil),
 	}
-	file_internal_metadata_metadatapb_metadata_proto_msgTypes[7].OneofWrappers = []any{}
-	file_internal_metadata_metadatapb_metadata_proto_msgTypes[21].OneofWrappers = []any{
+	file_internal_metadata_metadatapb_metadata_proto_msgTypes[9].OneofWrappers = []any{}
+	file_internal_metadata_metadatapb_metadata_proto_msgTypes[23].OneofWrappers = []any{
 		(*SnapshotItem_Header)(nil),
 		(*SnapshotItem_Broker)(nil),
 		(*SnapshotItem_Config)(nil),
@@ -2007,7 +2240,7 @@ func file_internal_metadata_metadatapb_metadata_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_metadata_metadatapb_metadata_proto_rawDesc), len(file_internal_metadata_metadatapb_metadata_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

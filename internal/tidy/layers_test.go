@@ -13,7 +13,7 @@ var layers = [][]string{
 	2:  {"internal/log"},
 	3:  {"internal/store"},
 	4:  {"internal/replica", "internal/controller", "internal/tier"},
-	5:  {"internal/coordinator", "internal/index", "internal/stream"},
+	5:  {"internal/coordinator", "internal/index", "internal/lifecycle", "internal/stream"},
 	6:  {"internal/group", "internal/txn", "internal/auth"},
 	7:  {"internal/api"},
 	8:  {"internal/server", "internal/admin"},

@@ -1,6 +1,10 @@
 package store
 
-import "chronik/internal/wal"
+import (
+	"time"
+
+	"chronik/internal/wal"
+)
 
 // Stats is what a store has done since Open.
 type Stats struct {
@@ -27,3 +31,6 @@ func (s *Store) Stats() Stats {
 		Scrubbed: s.scrub.bytes.Load(), ScrubPasses: s.scrub.passes.Load(), Damaged: s.scrub.damage.Load(), Failed: s.fatal.Load() != nil,
 	}
 }
+
+// SyncAge is how long the sync of the WAL that runs now takes already; 0 if none runs.
+func (s *Store) SyncAge() time.Duration { return s.wal.Stats().SyncRunning }

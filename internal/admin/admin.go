@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,8 @@ type Options struct {
 	Ready func() error
 	// Healthy tells what keeps the node from going on; nil when it is fine.
 	Healthy func() error
+	// Cluster is what /v1 asks; it gives nil while the node cannot tell yet. Nil itself for a node without /v1.
+	Cluster func() Cluster
 }
 
 // Server is the HTTP listener.
@@ -33,6 +36,12 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	done     sync.WaitGroup
+	closing  context.Context // ends with Close: streams end with it
+	close    context.CancelFunc
+	slots    chan struct{} // of /v1 requests
+	streams  atomic.Int32  // that are open
+	// answerMax is how long a client may take to take an answer of /v1.
+	answerMax time.Duration
 
 	// The registry costs time to make and nobody may ever ask: the first scrape makes it.
 	metrics func() http.Handler
@@ -47,7 +56,8 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP on %s: %w", opts.Addr, err)
 	}
-	s := &Server{opts: opts, listener: l}
+	s := &Server{opts: opts, listener: l, slots: make(chan struct{}, requestsMax), answerMax: 30 * time.Second}
+	s.closing, s.close = context.WithCancel(context.Background())
 	s.metrics = sync.OnceValue(func() http.Handler { return newMetrics(&s.opts) })
 	s.http = &http.Server{
 		Handler:           s.routes(),
@@ -71,8 +81,9 @@ func (s *Server) Start() {
 	})
 }
 
-// Close lets requests finish until ctx ends, then cuts them.
+// Close ends event streams and lets other requests finish until ctx ends, then cuts them.
 func (s *Server) Close(ctx context.Context) error {
+	s.close()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = s.http.Close()
@@ -87,6 +98,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { s.metrics().ServeHTTP(w, r) })
 	mux.HandleFunc("GET /healthz", state(s.opts.Healthy, "healthy"))
 	mux.HandleFunc("GET /readyz", state(s.opts.Ready, "ready"))
+	s.apiRoutes(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -94,7 +106,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "chronik %s\n\n/metrics      Prometheus metrics\n/healthz      is the process fine\n"+
-			"/readyz       does it serve\n/debug/pprof/ profiles\n", s.opts.Version)
+			"/readyz       does it serve\n/v1/          the cluster as JSON: cluster, topics, explain/TOPIC/PARTITION, events\n/debug/pprof/ profiles\n", s.opts.Version)
 	})
 	return mux
 }

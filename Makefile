@@ -35,7 +35,7 @@ clients: build ## real clients: franz-go, sarama, kafka-go, librdkafka, kafka-py
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 15m -v ./test/clients 2>&1 | scripts/quiet-test.sh
 
 powercut: build ## power cuts on a real ext4 file system in a loop-mounted image (needs root; says so if not)
-	$(GO) test -count=$(COUNT) -timeout 10m -v ./test/powercut 2>&1 | scripts/quiet-test.sh
+	$(GO) test -p 1 -count=$(COUNT) -timeout 10m -v ./test/ext4 ./test/powercut 2>&1 | scripts/quiet-test.sh
 
 kills: build ## kill -9 and power cuts under load, then every acknowledged record back (short)
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 10m -v ./test/crash 2>&1 | scripts/quiet-test.sh

@@ -17,6 +17,7 @@ const (
 	ReadIndex     Method = 8  // call: the committed metadata offset, for a barrier
 	Campaign      Method = 9  // notification: a voter asks another to take Raft's leadership
 	ClusterStatus Method = 10 // call: what a node knows of itself, for people
+	RaftPart      Method = 11 // call: a part of a large Raft message
 )
 
 // methods is the one table of names.
@@ -31,6 +32,7 @@ var methods = map[Method]string{
 	ReadIndex:     "ReadIndex",
 	Campaign:      "Campaign",
 	ClusterStatus: "ClusterStatus",
+	RaftPart:      "RaftPart",
 }
 
 func (m Method) String() string {

@@ -75,14 +75,18 @@ func (c *configChange) run(ctx context.Context, duplicate bool) error {
 	}
 	ctx, cancel := c.h.within(ctx, alterConfigsWait)
 	defer cancel()
+	var sure surely
 	if c.key.kind == kmsg.ConfigResourceTypeTopic && c.h.Store.Image().Topic(c.key.name) == nil {
-		c.h.barrier(ctx)
+		_ = sure.ask(ctx, c.h)
 	}
 	var err error
 	for range alterAttempts {
 		if err = c.commit(ctx); !errors.Is(err, kafka.ErrInvalidUpdateVersion) {
 			break
 		}
+	}
+	if sure.err != nil && unknown(kafka.CodeOf(err)) {
+		err = sure.err
 	}
 	if err == nil && !c.validateOnly {
 		err = c.h.inForce(ctx)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -46,6 +47,9 @@ type Conn struct {
 	SoftwareName    string // from ApiVersions (KIP-511)
 	SoftwareVersion string
 	Principal       string // "User:ANONYMOUS" without authentication
+
+	// late counts the Produce requests whose append was left to the write side: later ones queue up behind them.
+	late atomic.Int32
 }
 
 // Address is a host and a port.

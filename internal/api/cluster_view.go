@@ -108,10 +108,24 @@ func (h *Handlers) within(ctx context.Context, millis int32) (context.Context, c
 	return ctx, func() { timer.Stop(); cancel(context.Canceled) }
 }
 
+// pause waits; false if ctx ended.
+func (h *Handlers) pause(ctx context.Context, d time.Duration) bool {
+	timer := h.Clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // outcome maps what a change of the metadata returned to what the client is told.
 func (h *Handlers) outcome(what string, err error) error {
 	var known *kafka.Error
 	switch {
+	case errors.Is(err, kafka.ErrNotController): // any node takes these requests: the client need not look for another
+		return kafka.ErrRequestTimedOut.With("%s: no controller could be reached in time: %v", what, err)
 	case err == nil, errors.As(err, &known):
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -31,6 +33,13 @@ func (h *Handlers) doCreateTopics(ctx context.Context, r *Request, req *kmsg.Cre
 		count[req.Topics[i].Topic]++
 	}
 	img, cfg := h.Store.Image(), h.Config.Load()
+	for name := range count { // what exists here may have been deleted elsewhere
+		if img.Topic(name) != nil || img.Collision(name) != "" {
+			_ = h.barrier(ctx) // else the controller's answer is the one that counts
+			img = h.Store.Image()
+			break
+		}
+	}
 	var commands []metadata.CreateTopic
 	var slots []int // of each command in resp.Topics
 	var partitions int64
@@ -60,7 +69,7 @@ func (h *Handlers) doCreateTopics(ctx context.Context, r *Request, req *kmsg.Cre
 		return resp
 	}
 	created := false
-	for i, result := range h.Store.CreateTopics(ctx, commands, req.ValidateOnly) {
+	for i, result := range h.createAll(ctx, commands, req.ValidateOnly) {
 		rt := &resp.Topics[slots[i]]
 		if err := h.outcome("creation of topic "+rt.Topic, result.Err); err != nil {
 			rt.ErrorCode, rt.ErrorMessage = kafka.CodeOf(err), kafka.Message(err)
@@ -75,6 +84,30 @@ func (h *Handlers) doCreateTopics(ctx context.Context, r *Request, req *kmsg.Cre
 		}
 	}
 	return resp
+}
+
+// creationPause is how long a creation waits for another controller before it is tried again.
+const creationPause = 50 * time.Millisecond
+
+// createAll has the controller make topics. A creation whose outcome is not known is tried again while there is time: its
+// topic ID makes it recognise its own success.
+func (h *Handlers) createAll(ctx context.Context, commands []metadata.CreateTopic, validateOnly bool) []metadata.CreateTopicResult {
+	results := h.Store.CreateTopics(ctx, commands, validateOnly)
+	for {
+		var again []metadata.CreateTopic
+		var slots []int
+		for i := range results {
+			if err := results[i].Err; errors.Is(err, kafka.ErrRequestTimedOut) || errors.Is(err, kafka.ErrNotController) {
+				again, slots = append(again, commands[i]), append(slots, i)
+			}
+		}
+		if len(again) == 0 || !h.pause(ctx, creationPause) {
+			return results
+		}
+		for i, result := range h.Store.CreateTopics(ctx, again, validateOnly) {
+			results[slots[i]] = result
+		}
+	}
 }
 
 // createTopicCommand checks a topic in Kafka's order: name, existence, configuration, shape. What needs the cluster's

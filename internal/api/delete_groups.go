@@ -24,7 +24,7 @@ func (h *Handlers) deleteGroups(_ context.Context, r *Request) Reply {
 		resp := kmsg.NewPtrDeleteGroupsResponse()
 		for i, p := range done {
 			row := kmsg.NewDeleteGroupsResponseGroup()
-			_, err := p.Wait(ctx)
+			_, err := atCoordinator(ctx, h, p, func() *coordinator.Promise[struct{}] { return h.Groups.Delete(ids[i]) })
 			row.Group, row.ErrorCode = ids[i], h.groupError("DeleteGroups", ids[i], err)
 			resp.Groups = append(resp.Groups, row)
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/kafka"
+	"chronik/internal/replica"
 )
 
 // DeleteRecords (key 21, KIP-107): raises a partition's log start, -1 up to the high watermark.
@@ -17,7 +18,7 @@ func (h *Handlers) deleteRecords(_ context.Context, r *Request) Reply {
 		ctx, cancel := h.within(ctx, req.TimeoutMillis)
 		defer cancel()
 		resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
-		sure := false
+		var sure surely
 		for i := range req.Topics {
 			in := &req.Topics[i]
 			out := kmsg.DeleteRecordsResponseTopic{Topic: in.Topic}
@@ -33,13 +34,14 @@ func (h *Handlers) deleteRecords(_ context.Context, r *Request) Reply {
 	}
 }
 
-func (h *Handlers) deletePartitionRecords(ctx context.Context, sure *bool, topic string, partition int32, offset kafka.Offset) (kafka.Offset, error) {
-	p, err := h.surePartition(ctx, sure, topic, partition)
-	if err != nil {
-		return kafka.NoOffset, err
-	}
-	if kafka.IsInternalTopic(topic) {
-		return kafka.NoOffset, kafka.ErrInvalidTopic.With("records of the internal topic %s cannot be deleted", topic)
-	}
-	return p.DeleteRecords(ctx, offset)
+func (h *Handlers) deletePartitionRecords(ctx context.Context, sure *surely, topic string, partition int32, offset kafka.Offset) (kafka.Offset, error) {
+	low := kafka.NoOffset
+	err := h.onPartition(ctx, sure, topic, partition, func(p *replica.Partition) (err error) {
+		if kafka.IsInternalTopic(topic) {
+			return kafka.ErrInvalidTopic.With("records of the internal topic %s cannot be deleted", topic)
+		}
+		low, err = p.DeleteRecords(ctx, offset)
+		return err
+	})
+	return low, err
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -78,9 +79,10 @@ func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []de
 		}
 		return img.TopicByID(d.id)
 	}
+	var sure surely
 	for i := range topics {
 		if find(&topics[i]) == nil { // another node may know better
-			h.barrier(ctx)
+			_ = sure.ask(ctx, h)
 			img = h.Store.Image()
 			break
 		}
@@ -122,6 +124,8 @@ func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []de
 		default:
 			topic := find(&d)
 			switch {
+			case topic == nil && sure.err != nil:
+				d.err = sure.err
 			case topic == nil && d.name != nil:
 				d.err = kafka.ErrUnknownTopicOrPartition.With("there is no topic %s", *d.name)
 			case topic == nil:
@@ -150,12 +154,29 @@ func (h *Handlers) delete(ctx context.Context, topics []deletion) {
 		room <- struct{}{}
 		wait.Go(func() {
 			d := &topics[i]
-			d.err = h.outcome("deletion of topic "+*d.name, h.Store.DeleteTopic(ctx, d.id))
+			d.err = h.outcome("deletion of topic "+*d.name, h.deleteOne(ctx, d.id))
 			<-room
 		})
 	}
 	wait.Wait()
 	if err := h.settle(ctx); err != nil {
 		h.Logger.Warn("deleted topics are not gone yet", "error", err)
+	}
+}
+
+// deleteOne deletes a topic. Where the outcome is not known it is tried again while there is time: that it is gone then is a
+// success.
+func (h *Handlers) deleteOne(ctx context.Context, id kafka.TopicID) error {
+	for tries := 0; ; tries++ {
+		err := h.Store.DeleteTopic(ctx, id)
+		switch {
+		case tries > 0 && errors.Is(err, kafka.ErrUnknownTopicID):
+			return nil
+		case errors.Is(err, kafka.ErrRequestTimedOut), errors.Is(err, kafka.ErrNotController):
+			if h.pause(ctx, creationPause) {
+				continue
+			}
+		}
+		return err
 	}
 }

@@ -18,9 +18,10 @@ func (h *Handlers) describeConfigs(_ context.Context, r *Request) Reply {
 	return func(ctx context.Context) Response {
 		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
 		img := h.Store.Image()
+		var sure surely
 		for i := range req.Resources {
 			if t := &req.Resources[i]; t.ResourceType == kmsg.ConfigResourceTypeTopic && img.Topic(t.ResourceName) == nil {
-				h.barrier(ctx)
+				_ = sure.ask(ctx, h)
 				img = h.Store.Image()
 				break
 			}
@@ -30,6 +31,9 @@ func (h *Handlers) describeConfigs(_ context.Context, r *Request) Reply {
 			rr := kmsg.NewDescribeConfigsResponseResource()
 			rr.ResourceType, rr.ResourceName = resource.ResourceType, resource.ResourceName
 			entries, err := h.configEntries(img, resource)
+			if sure.err != nil && unknown(kafka.CodeOf(err)) {
+				err = sure.err
+			}
 			rr.ErrorCode, rr.ErrorMessage = kafka.CodeOf(err), kafka.Message(err)
 			rr.Configs = []kmsg.DescribeConfigsResponseResourceConfig{}
 			for _, e := range entries {

@@ -18,7 +18,9 @@ func (h *Handlers) describeGroups(_ context.Context, r *Request) Reply {
 	return func(ctx context.Context) Response {
 		resp := kmsg.NewPtrDescribeGroupsResponse()
 		for i, id := range req.Groups {
-			row, err := rows[i].Wait(ctx)
+			row, err := atCoordinator(ctx, h, rows[i], func() *coordinator.Promise[kmsg.DescribeGroupsResponseGroup] {
+				return h.Groups.Describe(id, r.Version)
+			})
 			if err != nil {
 				row = kmsg.NewDescribeGroupsResponseGroup()
 				row.Group, row.ErrorCode = id, h.groupError("DescribeGroups", id, err)

@@ -17,9 +17,10 @@ func (h *Handlers) describeTopicPartitions(_ context.Context, r *Request) Reply 
 	return func(ctx context.Context) Response {
 		resp := req.ResponseKind().(*kmsg.DescribeTopicPartitionsResponse)
 		v := h.view(r.Conn)
+		var sure surely
 		for i := range req.Topics {
 			if v.img.Topic(req.Topics[i].Topic) == nil {
-				h.barrier(ctx)
+				_ = sure.ask(ctx, h)
 				v = h.view(r.Conn)
 				break
 			}
@@ -41,7 +42,11 @@ func (h *Handlers) describeTopicPartitions(_ context.Context, r *Request) Reply 
 			}
 			topic := v.img.Topic(name)
 			if topic == nil {
-				resp.Topics = append(resp.Topics, absentPartitions(name, h.absent(name)))
+				code := v.absent(name)
+				if sure.err != nil && unknown(code) {
+					code = kafka.ErrLeaderNotAvailable.Code
+				}
+				resp.Topics = append(resp.Topics, absentPartitions(name, code))
 				continue
 			}
 			rt, next := v.describePartitions(topic, from[name], room)

@@ -17,7 +17,7 @@ import (
 //	7   sessions (KIP-227)
 //	9   current leader epoch (KIP-320)
 //	10  zstd
-//	11  rack, preferred read replica (KIP-392): the answer always points at the leader
+//	11  rack, preferred read replica (KIP-392, see read_replica.go); from here on followers answer too
 //	12  flexible; last fetched epoch, diverging epoch
 //	13  topic IDs (KIP-516)
 //	15  replica state instead of replica ID (KIP-903)
@@ -49,15 +49,16 @@ type fetch struct {
 	create  bool          // a session is to be made
 	entries []fetchEntry
 	nodes   []nodeEndpoint
+	readers readReplicas // nearer replicas to point the client at
+	sure    surely
 }
 
 func (f *fetch) run(ctx context.Context) Response {
 	if err := f.begin(); err != nil {
 		return f.encode(kafka.CodeOf(err), noSession)
 	}
-	if !f.resolve() && !f.settleUnknown(ctx) {
-		return Response{Close: true}
-	}
+	f.readers = f.h.readReplicas(f.conn, f.req)
+	f.resolve()
 	if !f.read(ctx) {
 		releaseRecords(f.entries)
 		return Response{Close: true}
@@ -103,9 +104,9 @@ func (f *fetch) begin() error {
 	return err
 }
 
-// resolve finds the partitions of all entries; false if some do not exist as far as this node knows.
-func (f *fetch) resolve() bool {
-	image, known := f.h.Store.Image(), true
+// resolve finds the partitions of all entries.
+func (f *fetch) resolve() {
+	image := f.h.Store.Image()
 	for i := range f.entries {
 		e := &f.entries[i]
 		id, err := e.resolve(image, f.req.topicIDs)
@@ -116,7 +117,6 @@ func (f *fetch) resolve() bool {
 		}
 		if err != nil {
 			e.refuse(err)
-			known = false
 			continue
 		}
 		e.refused = false
@@ -125,15 +125,28 @@ func (f *fetch) resolve() bool {
 			e.fail(err)
 		}
 	}
-	return known
 }
 
-// settleUnknown asks whether the metadata is up to date before it says that something does not exist; false if the
-// connection ended.
-func (f *fetch) settleUnknown(ctx context.Context) bool {
-	f.h.barrier(ctx)
+// late tells whether some error may be gone once this node has taken in what is committed.
+func (f *fetch) late() bool {
+	for i := range f.entries {
+		if e := &f.entries[i]; e.code != 0 && f.h.perhapsLate(e.code, e.topic, e.key.partition) {
+			return true
+		}
+	}
+	return false
+}
+
+// catchUp makes sure that the metadata are up to date before this node says that something does not exist. Where that
+// cannot be had, the client is told to look for the leader again: consumers take LEADER_NOT_AVAILABLE and its like for a bug.
+func (f *fetch) catchUp(ctx context.Context) {
+	unsure := f.sure.ask(ctx, f.h)
 	f.resolve()
-	return ctx.Err() == nil
+	for i := range f.entries {
+		if e := &f.entries[i]; unsure != nil && unknown(e.code) {
+			e.code = kafka.ErrNotLeaderOrFollower.Code
+		}
+	}
 }
 
 // read reads until there is enough, something failed, or the time is up; false if the connection ended meanwhile.
@@ -141,7 +154,14 @@ func (f *fetch) read(ctx context.Context) bool {
 	maxBytes := min(f.req.maxBytes, int(f.config.FetchMaxBytes))
 	minBytes := min(f.req.minBytes, maxBytes)
 	wait := min(f.req.maxWait, f.config.FetchMaxWait)
-	if f.readOnce(maxBytes) >= minBytes || wait <= 0 || f.ended() {
+	got := f.readOnce(maxBytes)
+	if f.late() {
+		if f.catchUp(ctx); ctx.Err() != nil {
+			return false
+		}
+		got = f.readOnce(maxBytes)
+	}
+	if got >= minBytes || wait <= 0 || f.ended() {
 		return true
 	}
 	timer := f.h.Clock.NewTimer(wait)
@@ -168,7 +188,7 @@ func (f *fetch) read(ctx context.Context) bool {
 	}
 }
 
-// ended tells whether waiting would be wrong: an error, a diverging epoch, or nothing to wait for.
+// ended tells whether waiting would be wrong: an error, a diverging epoch, a nearer replica, or nothing to wait for.
 func (f *fetch) ended() bool {
 	waiting := false
 	for i := range f.entries {
@@ -176,7 +196,7 @@ func (f *fetch) ended() bool {
 		if e.refused {
 			continue
 		}
-		if e.code != 0 || e.diverging != nil {
+		if e.code != 0 || e.diverging != nil || e.readReplica != kafka.NoLeader {
 			return true
 		}
 		waiting = true
@@ -217,6 +237,10 @@ func (f *fetch) readEntry(e *fetchEntry, maxBytes int, first bool) {
 		e.fail(kafka.ErrUnsupportedCompressionType)
 		return
 	}
+	if id := f.readers.choose(e); id != kafka.NoLeader {
+		f.pointAt(e, id)
+		return
+	}
 	res, err := e.partition.Fetch(replica.FetchRequest{
 		From:             e.from,
 		MaxBytes:         maxBytes,
@@ -224,6 +248,7 @@ func (f *fetch) readEntry(e *fetchEntry, maxBytes int, first bool) {
 		Isolation:        f.req.isolation,
 		LeaderEpoch:      e.leaderEpochAsked,
 		LastFetchedEpoch: e.lastFetchedEpoch,
+		AnyReplica:       f.req.version >= 11,
 	})
 	if err != nil {
 		e.fail(err)

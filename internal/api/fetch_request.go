@@ -21,7 +21,8 @@ type fetchRequest struct {
 	minBytes     int
 	maxBytes     int
 	isolation    replica.Isolation
-	replicaID    int32 // -1 for a consumer, -2 for a debugging one, else a Kafka broker
+	rack         string // of the client (version 11 on)
+	replicaID    int32  // -1 for a consumer, -2 for a debugging one, else a Kafka broker
 	entries      []fetchEntry
 	forgotten    []fetchKey
 }
@@ -45,6 +46,7 @@ type fetchEntry struct {
 	diverging     *replica.EpochEnd
 	leaderHint    kafka.BrokerID // KIP-951; NoLeader for none
 	leaderEpoch   kafka.LeaderEpoch
+	readReplica   kafka.BrokerID // KIP-392; NoLeader for none
 	records       replica.Records
 	size          int // of records, in bytes
 }
@@ -56,7 +58,7 @@ func (e *fetchEntry) clear() {
 	e.size, e.code = 0, 0
 	e.highWatermark, e.lastStable, e.logStart = kafka.NoOffset, kafka.NoOffset, kafka.NoOffset
 	e.aborted, e.withAborted, e.diverging = nil, false, nil
-	e.leaderHint, e.leaderEpoch = kafka.NoLeader, kafka.NoLeaderEpoch
+	e.leaderHint, e.leaderEpoch, e.readReplica = kafka.NoLeader, kafka.NoLeaderEpoch, kafka.NoLeader
 }
 
 // refuse gives the entry an error without asking its partition.
@@ -91,6 +93,9 @@ func newFetchRequest(m *kmsg.FetchRequest, entries []fetchEntry) (*fetchRequest,
 	}
 	if m.Version >= 7 {
 		r.sessionID, r.sessionEpoch = m.SessionID, m.SessionEpoch
+	}
+	if m.Version >= 11 {
+		r.rack = m.Rack
 	}
 	if m.Version >= 15 {
 		r.replicaID = m.ReplicaState.ID

@@ -139,7 +139,7 @@ func (r *fetchResponse) encodePartition(w *payloadWriter, e *fetchEntry) error {
 		w.noTags(flexible)
 	}
 	if r.version >= 11 {
-		w.int32(-1) // preferred read replica: the leader itself
+		w.int32(int32(e.readReplica))
 	}
 	w.arrayLen(flexible, e.size)
 	if e.size > 0 {

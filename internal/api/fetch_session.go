@@ -259,7 +259,7 @@ func (c *fetchSessions) finish(s *fetchSession, r *fetchRequest, entries []fetch
 
 // changed tells whether the client must hear of the result, and notes what it hears.
 func (p *sessionPartition) changed(e *fetchEntry) bool {
-	changed := e.size > 0 || e.code != 0 || e.diverging != nil
+	changed := e.size > 0 || e.code != 0 || e.diverging != nil || e.readReplica != kafka.NoLeader
 	if p.highWatermark != e.highWatermark {
 		changed, p.highWatermark = true, e.highWatermark
 	}

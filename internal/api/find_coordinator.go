@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -26,13 +27,14 @@ func (h *Handlers) findCoordinator(_ context.Context, r *Request) Reply {
 		ctx, cancel := h.within(ctx, findMaxMillis)
 		defer cancel()
 		resp := kmsg.NewPtrFindCoordinatorResponse()
+		var sure surely
 		if r.Version >= 4 {
 			for _, key := range req.CoordinatorKeys {
-				resp.Coordinators = append(resp.Coordinators, h.coordinator(ctx, r, req.CoordinatorType, key))
+				resp.Coordinators = append(resp.Coordinators, h.coordinator(ctx, &sure, r, req.CoordinatorType, key))
 			}
 			return Response{Message: resp}
 		}
-		c := h.coordinator(ctx, r, req.CoordinatorType, req.CoordinatorKey)
+		c := h.coordinator(ctx, &sure, r, req.CoordinatorType, req.CoordinatorKey)
 		resp.NodeID, resp.Host, resp.Port, resp.ErrorCode, resp.ErrorMessage = c.NodeID, c.Host, c.Port, c.ErrorCode, c.ErrorMessage
 		if resp.ErrorCode == 0 {
 			resp.ErrorMessage = kmsg.StringPtr("NONE") // Kafka's text for no error, in these versions only
@@ -41,7 +43,7 @@ func (h *Handlers) findCoordinator(_ context.Context, r *Request) Reply {
 	}
 }
 
-func (h *Handlers) coordinator(ctx context.Context, r *Request, keyType int8, key string) kmsg.FindCoordinatorResponseCoordinator {
+func (h *Handlers) coordinator(ctx context.Context, sure *surely, r *Request, keyType int8, key string) kmsg.FindCoordinatorResponseCoordinator {
 	row := kmsg.NewFindCoordinatorResponseCoordinator()
 	row.Key, row.NodeID, row.Port, row.ErrorMessage = key, -1, -1, kmsg.StringPtr("")
 	fail := func(err error) kmsg.FindCoordinatorResponseCoordinator {
@@ -58,15 +60,26 @@ func (h *Handlers) coordinator(ctx context.Context, r *Request, keyType int8, ke
 	default:
 		return fail(kafka.ErrInvalidRequest.With("coordinators of type %d do not exist", keyType))
 	}
-	id, err := h.Groups.Coordinator(ctx, key)
+	id, addr, err := h.liveCoordinator(ctx, r, key)
+	if errors.Is(err, kafka.ErrCoordinatorNotAvailable) && sure.ask(ctx, h) == nil { // another node may know better
+		id, addr, err = h.liveCoordinator(ctx, r, key)
+	}
 	if err != nil {
 		return fail(err)
 	}
-	v := h.view(r.Conn)
-	addr, _, ok := v.address(id)
-	if !ok || !v.alive(id) {
-		return fail(kafka.ErrCoordinatorNotAvailable.With("broker %d, which coordinates group %s, is not available", id, key))
-	}
 	row.NodeID, row.Host, row.Port = int32(id), addr.Host, addr.Port
 	return row
+}
+
+func (h *Handlers) liveCoordinator(ctx context.Context, r *Request, group string) (kafka.BrokerID, Address, error) {
+	id, err := h.Groups.Coordinator(ctx, group)
+	if err != nil {
+		return id, Address{}, err
+	}
+	v := h.view(r.Conn)
+	addr, _, _ := v.address(id)
+	if !v.alive(id) {
+		return id, addr, kafka.ErrCoordinatorNotAvailable.With("broker %d, which coordinates group %s, is not available", id, group)
+	}
+	return id, addr, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"chronik/internal/coordinator"
 	"chronik/internal/kafka"
 )
 
@@ -22,6 +23,16 @@ func (h *Handlers) groupError(what, group string, err error) int16 {
 		h.Logger.Error("group request failed", "request", what, "group", group, "error", err)
 	}
 	return kafka.CodeOf(err)
+}
+
+// atCoordinator awaits a group's operation. If this node did not even begin it, because it does not coordinate the group as
+// far as it knows, it makes sure and tries once more: clients learn of a new coordinator from other nodes, which may be ahead.
+func atCoordinator[R any](ctx context.Context, h *Handlers, p *coordinator.Promise[R], again func() *coordinator.Promise[R]) (R, error) {
+	v, err := p.Wait(ctx)
+	if !coordinator.NeverBegun(err) || h.barrier(ctx) != nil {
+		return v, err
+	}
+	return again().Wait(ctx)
 }
 
 // clientHost is a member's address as Kafka writes it.

@@ -27,6 +27,7 @@ type Handlers struct {
 	fetchSessions fetchSessions
 	fetchEntries  fetchEntries
 	producerIDs   producerIDs
+	barriers      barriers
 }
 
 // Dispatch gives the request its order and returns the reply to await on the connection's write side. The caller has

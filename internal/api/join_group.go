@@ -12,10 +12,11 @@ import (
 // (KIP-345), v8 the reason (KIP-800), v9 lets a leader skip the assignment (KIP-814).
 func (h *Handlers) joinGroup(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.JoinGroupRequest)
-	p := h.Groups.Join(&group.JoinRequest{JoinGroupRequest: req, ClientID: r.ClientID, ClientHost: clientHost(r.Conn)})
-	r.Ready = p.Done
+	join := &group.JoinRequest{JoinGroupRequest: req, ClientID: r.ClientID, ClientHost: clientHost(r.Conn)}
+	p := h.Groups.Join(join)
+	r.Ready = func() bool { return p.Done() && p.Begun() }
 	return func(ctx context.Context) Response {
-		resp, err := p.Wait(ctx)
+		resp, err := atCoordinator(ctx, h, p, func() *group.JoinPromise { return h.Groups.Join(join) })
 		if err != nil {
 			resp = kmsg.NewPtrJoinGroupResponse()
 			resp.ErrorCode = h.groupError("JoinGroup", req.Group, err)

@@ -49,6 +49,7 @@ func addNode(nodes []nodeEndpoint, n nodeEndpoint) []nodeEndpoint {
 func (h *Handlers) endpointOf(conn *Conn, id kafka.BrokerID) (nodeEndpoint, bool) {
 	v := h.view(conn)
 	addr, rack, ok := v.address(id)
+	ok = ok && v.alive(id)
 	n := nodeEndpoint{id: id, host: addr.Host, port: addr.Port}
 	if rack != "" {
 		n.rack = &rack

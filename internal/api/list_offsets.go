@@ -45,7 +45,7 @@ type listOffsets struct {
 	h         *Handlers
 	req       *kmsg.ListOffsetsRequest
 	duplicate map[topicIndex]int // how often each partition is named; nil if there is but one
-	sure      bool
+	sure      surely
 }
 
 // answered tells whether the partition was named before in the request: it is refused once.
@@ -105,10 +105,6 @@ func (l *listOffsets) find(ctx context.Context, topic string, in *kmsg.ListOffse
 	if l.req.Version < timestampVersion(in.Timestamp) {
 		return replica.TimestampOffset{}, kafka.ErrUnsupportedVersion
 	}
-	p, err := l.h.surePartition(ctx, &l.sure, topic, in.Partition)
-	if err != nil {
-		return replica.TimestampOffset{}, err
-	}
 	isolation := replica.ReadUncommitted
 	switch {
 	case l.req.ReplicaID != -1: // not a consumer
@@ -120,7 +116,12 @@ func (l *listOffsets) find(ctx context.Context, topic string, in *kmsg.ListOffse
 	if l.req.Version >= 4 {
 		epoch = kafka.LeaderEpoch(in.CurrentLeaderEpoch)
 	}
-	return p.OffsetForTimestamp(in.Timestamp, isolation, epoch)
+	var found replica.TimestampOffset
+	err := l.h.onPartition(ctx, &l.sure, topic, in.Partition, func(p *replica.Partition) (err error) {
+		found, err = p.OffsetForTimestamp(in.Timestamp, isolation, epoch)
+		return err
+	})
+	return found, err
 }
 
 // timestampVersion is the first version that knows the timestamp: the negative ones stand for places.

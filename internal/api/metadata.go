@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // autoCreateWait bounds the creation of topics inside a Metadata request, in milliseconds.
-const autoCreateWait = 15_000
+const autoCreateWait = 5_000
 
 // metadata: v0 takes an empty list for all topics, v1+ null; v4 has the auto-creation flag, v8-10 the cluster's
 // authorized operations, v8+ the topics', v10+ topic IDs in the answer, v12+ in the request, v13 a top-level error.
@@ -32,10 +33,9 @@ func (h *Handlers) describeMetadata(ctx context.Context, r *Request, req *kmsg.M
 	if err := checkMetadataTopics(r.Version, req); err != nil {
 		return metadataError(req, resp, err)
 	}
-	var names []string
-	var unknownIDs []kafka.TopicID
+	var asked askedTopics
 	if !all {
-		names, unknownIDs = h.metadataTopics(ctx, r, req)
+		asked = h.metadataTopics(ctx, r, req)
 	}
 	v := h.view(r.Conn)
 	for b := range v.img.Brokers() {
@@ -47,9 +47,9 @@ func (h *Handlers) describeMetadata(ctx context.Context, r *Request, req *kmsg.M
 	}
 	resp.ClusterID = kmsg.StringPtr(v.img.ClusterID())
 	resp.ControllerID = h.controller(&v)
-	for _, id := range unknownIDs {
+	for _, id := range asked.unknownIDs {
 		t := kmsg.NewMetadataResponseTopic()
-		t.ErrorCode, t.TopicID = kafka.ErrUnknownTopicID.Code, id
+		t.ErrorCode, t.TopicID = asked.code(kafka.ErrUnknownTopicID.Code), id
 		resp.Topics = append(resp.Topics, t)
 	}
 	if all {
@@ -57,14 +57,14 @@ func (h *Handlers) describeMetadata(ctx context.Context, r *Request, req *kmsg.M
 			resp.Topics = append(resp.Topics, v.metadataTopic(topic, r.Version))
 		}
 	}
-	for _, name := range names {
+	for _, name := range asked.names {
 		if topic := v.img.Topic(name); topic != nil {
 			resp.Topics = append(resp.Topics, v.metadataTopic(topic, r.Version))
 			continue
 		}
 		t := kmsg.NewMetadataResponseTopic()
 		t.Topic, t.IsInternal = &name, kafka.IsInternalTopic(name)
-		t.ErrorCode = h.absent(name)
+		t.ErrorCode = asked.code(v.absent(name))
 		resp.Topics = append(resp.Topics, t)
 	}
 	for i := range resp.Topics {
@@ -110,52 +110,77 @@ func metadataError(req *kmsg.MetadataRequest, resp *kmsg.MetadataResponse, err e
 	return resp
 }
 
-// metadataTopics lists the names that are asked for, each once, having made what is to be made. If any topic is asked
-// for by ID, names do not count, as in Kafka.
-func (h *Handlers) metadataTopics(ctx context.Context, r *Request, req *kmsg.MetadataRequest) (names []string, unknown []kafka.TopicID) {
-	find := func(img *metadata.Image) (missing int) {
-		names, unknown = names[:0], unknown[:0]
-		seen := map[string]bool{}
-		byID := false
-		for i := range req.Topics {
-			id := kafka.TopicID(req.Topics[i].TopicID)
-			if id.IsZero() {
-				continue
-			}
-			byID = true
-			topic := img.TopicByID(id)
-			switch {
-			case topic == nil && !seen[string(id[:])]:
-				seen[string(id[:])] = true
-				unknown = append(unknown, id)
-			case topic != nil && !seen[topic.Name]:
-				seen[topic.Name] = true
-				names = append(names, topic.Name)
-			}
-		}
-		for i := range req.Topics {
-			if name := req.Topics[i].Topic; !byID && name != nil && !seen[*name] {
-				seen[*name] = true
-				names = append(names, *name)
-				if img.Topic(*name) == nil {
-					missing++
-				}
-			}
-		}
-		return missing + len(unknown)
+// askedTopics are the topics that a request asks for.
+type askedTopics struct {
+	names      []string // each once
+	unknownIDs []kafka.TopicID
+	missing    int   // names that no topic has
+	unsure     error // why this node cannot say that what it does not know does not exist
+}
+
+// code is the error for a topic that this node does not know: where it is not sure of that, one on which every client asks
+// again.
+func (a *askedTopics) code(absent int16) int16 {
+	if a.unsure != nil && unknown(absent) {
+		return kafka.ErrLeaderNotAvailable.Code
 	}
-	if find(h.Store.Image()) == 0 {
-		return names, unknown
+	return absent
+}
+
+// findTopics lists the topics that are asked for. If any is asked for by ID, names do not count, as in Kafka.
+func findTopics(img *metadata.Image, req *kmsg.MetadataRequest) (a askedTopics) {
+	seen := map[string]bool{}
+	byID := false
+	for i := range req.Topics {
+		id := kafka.TopicID(req.Topics[i].TopicID)
+		if id.IsZero() {
+			continue
+		}
+		byID = true
+		topic := img.TopicByID(id)
+		switch {
+		case topic == nil && !seen[string(id[:])]:
+			seen[string(id[:])] = true
+			a.unknownIDs = append(a.unknownIDs, id)
+		case topic != nil && !seen[topic.Name]:
+			seen[topic.Name] = true
+			a.names = append(a.names, topic.Name)
+		}
+	}
+	for i := range req.Topics {
+		if name := req.Topics[i].Topic; !byID && name != nil && !seen[*name] {
+			seen[*name] = true
+			a.names = append(a.names, *name)
+			if img.Topic(*name) == nil {
+				a.missing++
+			}
+		}
+	}
+	return a
+}
+
+// metadataTopics finds what is asked for, having made what is to be made, in one round trip to the controller either way:
+// the answer to a creation brings this node up to date as a barrier does.
+func (h *Handlers) metadataTopics(ctx context.Context, r *Request, req *kmsg.MetadataRequest) askedTopics {
+	found := findTopics(h.Store.Image(), req)
+	if found.missing+len(found.unknownIDs) == 0 {
+		return found
+	}
+	if found.missing > 0 && h.mayCreate(r, req) {
+		unsure := h.autoCreate(ctx, r, found.names)
+		if found = findTopics(h.Store.Image(), req); found.missing+len(found.unknownIDs) == 0 {
+			return found
+		}
+		if unsure != nil {
+			found.unsure = unsure
+			return found
+		}
 	}
 	// Another node may know better: before a negative answer, take in all that was committed.
-	h.barrier(ctx)
-	if find(h.Store.Image()) == 0 {
-		return names, unknown
-	}
-	if h.mayCreate(r, req) {
-		h.autoCreate(ctx, r, names)
-	}
-	return names, unknown
+	unsure := h.barrier(ctx)
+	found = findTopics(h.Store.Image(), req)
+	found.unsure = unsure
+	return found
 }
 
 // mayCreate: a client before v4 cannot say no.
@@ -163,8 +188,9 @@ func (h *Handlers) mayCreate(r *Request, req *kmsg.MetadataRequest) bool {
 	return h.Config.Load().AutoCreateTopics && (r.Version < 4 || req.AllowAutoTopicCreation)
 }
 
-// autoCreate makes the topics that do not exist. What fails is told by [Handlers.absent].
-func (h *Handlers) autoCreate(ctx context.Context, r *Request, names []string) {
+// autoCreate makes the topics that do not exist. The error is that of creations whose outcome is not known; what fails
+// otherwise is told by absent.
+func (h *Handlers) autoCreate(ctx context.Context, r *Request, names []string) (unsure error) {
 	ctx, cancel := h.within(ctx, autoCreateWait)
 	defer cancel()
 	img := h.Store.Image()
@@ -185,24 +211,31 @@ func (h *Handlers) autoCreate(ctx context.Context, r *Request, names []string) {
 		commands = append(commands, cmd)
 	}
 	if len(commands) == 0 {
-		return
+		return nil
 	}
-	for i, result := range h.Store.CreateTopics(ctx, commands, false) {
-		if err := h.outcome("auto-creation of topic "+commands[i].Name, result.Err); err != nil {
+	for i, result := range h.createAll(ctx, commands, false) {
+		err := h.outcome("auto-creation of topic "+commands[i].Name, result.Err)
+		switch {
+		case err == nil, errors.Is(err, kafka.ErrTopicAlreadyExists):
+		case errors.Is(err, kafka.ErrRequestTimedOut):
+			unsure = err
+			fallthrough
+		default:
 			h.Logger.Info("topic not created", "topic", commands[i].Name, "error", err)
 		}
 	}
 	if err := h.settle(ctx); err != nil {
 		h.Logger.Warn("auto-created topics are not ready yet", "error", err)
 	}
+	return unsure
 }
 
 // absent is the error for a name that no topic has.
-func (h *Handlers) absent(name string) int16 {
+func (v *view) absent(name string) int16 {
 	if err := kafka.CheckTopicName(name); err != nil {
 		return kafka.CodeOf(err)
 	}
-	if h.Store.Image().Collision(name) != "" {
+	if v.img.Collision(name) != "" {
 		return kafka.ErrInvalidTopic.Code
 	}
 	return kafka.ErrUnknownTopicOrPartition.Code

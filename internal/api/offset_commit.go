@@ -17,13 +17,17 @@ func (h *Handlers) offsetCommit(_ context.Context, r *Request) Reply {
 	c := h.newCommit(r.Body.(*kmsg.OffsetCommitRequest))
 	if c.unknown > 0 { // perhaps only here: see once more, where waiting is allowed
 		return func(ctx context.Context) Response {
-			h.barrier(ctx)
+			unsure := h.barrier(ctx)
 			c = h.newCommit(c.req)
-			return c.response(ctx, h, c.queue(h))
+			resp := c.response(ctx, h, c.queue(h))
+			if unsure != nil {
+				c.tryAgain()
+			}
+			return resp
 		}
 	}
 	p := c.queue(h)
-	r.Ready = func() bool { return p == nil || p.Done() }
+	r.Ready = func() bool { return p == nil || p.Done() && p.Begun() }
 	return func(ctx context.Context) Response { return c.response(ctx, h, p) }
 }
 
@@ -95,7 +99,7 @@ func (c *commit) response(ctx context.Context, h *Handlers, p *coordinator.Promi
 	if p == nil {
 		return Response{Message: c.resp}
 	}
-	codes, err := p.Wait(ctx)
+	codes, err := atCoordinator(ctx, h, p, func() *coordinator.Promise[[][]int16] { return c.queue(h) })
 	code := h.groupError("OffsetCommit", c.req.Group, err)
 	for i, rows := range c.into {
 		for j, row := range rows {
@@ -106,4 +110,15 @@ func (c *commit) response(ctx context.Context, h *Handlers, p *coordinator.Promi
 		}
 	}
 	return Response{Message: c.resp}
+}
+
+// tryAgain takes back that partitions do not exist, where this node is not sure: every client commits again on this error.
+func (c *commit) tryAgain() {
+	for i := range c.resp.Topics {
+		for j := range c.resp.Topics[i].Partitions {
+			if p := &c.resp.Topics[i].Partitions[j]; unknown(p.ErrorCode) {
+				p.ErrorCode = kafka.ErrCoordinatorLoadInProgress.Code
+			}
+		}
+	}
 }

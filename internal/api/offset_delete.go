@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"chronik/internal/coordinator"
 	"chronik/internal/group"
 	"chronik/internal/kafka"
 )
@@ -16,10 +17,14 @@ func (h *Handlers) offsetDelete(_ context.Context, r *Request) Reply {
 	return func(ctx context.Context) Response {
 		resp, ask, into, unknown := h.splitOffsetDelete(req)
 		if unknown {
-			h.barrier(ctx)
-			resp, ask, into, _ = h.splitOffsetDelete(req)
+			unsure := h.barrier(ctx)
+			if resp, ask, into, unknown = h.splitOffsetDelete(req); unknown && unsure != nil {
+				resp.Topics, resp.ErrorCode = nil, kafka.ErrCoordinatorLoadInProgress.Code // on which clients ask again
+				return Response{Message: resp}
+			}
 		}
-		codes, err := h.Groups.DeleteOffsets(req.Group, ask).Wait(ctx)
+		queue := func() *coordinator.Promise[[][]int16] { return h.Groups.DeleteOffsets(req.Group, ask) }
+		codes, err := atCoordinator(ctx, h, queue(), queue)
 		if err != nil {
 			resp.Topics, resp.ErrorCode = nil, h.groupError("OffsetDelete", req.Group, err)
 			return Response{Message: resp}

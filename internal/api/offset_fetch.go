@@ -36,10 +36,11 @@ func (h *Handlers) offsetFetch(_ context.Context, r *Request) Reply {
 	}
 	return func(ctx context.Context) Response {
 		if !started { // a topic ID that is not known here may be known elsewhere
-			h.barrier(ctx)
+			unsure := h.barrier(ctx)
 			img := h.Store.Image()
 			for i := range fetches {
 				fetches[i] = newGroupFetch(img, &groups[i], req.Version)
+				fetches[i].unsure = unsure
 				fetches[i].done = h.Groups.Fetch(groups[i].Group, fetches[i].topics)
 			}
 		}
@@ -93,6 +94,7 @@ type groupFetch struct {
 	img     *metadata.Image
 	topics  []group.FetchTopic // nil for all
 	unknown []kmsg.OffsetFetchRequestGroupTopic
+	unsure  error // why this node cannot say that what it does not know does not exist
 	done    *coordinator.Promise[[]group.FetchedTopic]
 }
 
@@ -123,7 +125,12 @@ func newGroupFetch(img *metadata.Image, req *kmsg.OffsetFetchRequestGroup, versi
 func (f *groupFetch) response(ctx context.Context, h *Handlers) kmsg.OffsetFetchResponseGroup {
 	g := kmsg.NewOffsetFetchResponseGroup()
 	g.Group = f.req.Group
-	topics, err := f.done.Wait(ctx)
+	topics, err := atCoordinator(ctx, h, f.done, func() *coordinator.Promise[[]group.FetchedTopic] {
+		return h.Groups.Fetch(f.req.Group, f.topics)
+	})
+	if err == nil && f.unsure != nil && len(f.unknown) > 0 {
+		err = kafka.ErrNotCoordinator.With("%v", f.unsure) // on which every client asks again
+	}
 	if err != nil {
 		code := h.groupError("OffsetFetch", f.req.Group, err)
 		if code == kafka.ErrCoordinatorNotAvailable.Code {

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/kafka"
+	"chronik/internal/replica"
 )
 
 // OffsetForLeaderEpoch (key 23): where a leader epoch ended, so that a consumer or a replica finds out where its log and
@@ -18,7 +19,7 @@ func (h *Handlers) offsetForLeaderEpoch(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.OffsetForLeaderEpochRequest)
 	return func(ctx context.Context) Response {
 		resp := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
-		sure := false
+		var sure surely
 		for i := range req.Topics {
 			in := &req.Topics[i]
 			out := kmsg.OffsetForLeaderEpochResponseTopic{Topic: in.Topic}
@@ -31,14 +32,13 @@ func (h *Handlers) offsetForLeaderEpoch(_ context.Context, r *Request) Reply {
 	}
 }
 
-func (h *Handlers) epochEnd(ctx context.Context, sure *bool, topic string, in *kmsg.OffsetForLeaderEpochRequestTopicPartition) kmsg.OffsetForLeaderEpochResponseTopicPartition {
+func (h *Handlers) epochEnd(ctx context.Context, sure *surely, topic string, in *kmsg.OffsetForLeaderEpochRequestTopicPartition) kmsg.OffsetForLeaderEpochResponseTopicPartition {
 	out := kmsg.OffsetForLeaderEpochResponseTopicPartition{Partition: in.Partition, LeaderEpoch: -1, EndOffset: -1}
-	p, err := h.surePartition(ctx, sure, topic, in.Partition)
-	if err != nil {
-		out.ErrorCode = kafka.CodeOf(err)
-		return out
-	}
-	end, err := p.EndOffsetForEpoch(kafka.LeaderEpoch(in.LeaderEpoch), kafka.LeaderEpoch(in.CurrentLeaderEpoch))
+	var end replica.EpochEnd
+	err := h.onPartition(ctx, sure, topic, in.Partition, func(p *replica.Partition) (err error) {
+		end, err = p.EndOffsetForEpoch(kafka.LeaderEpoch(in.LeaderEpoch), kafka.LeaderEpoch(in.CurrentLeaderEpoch))
+		return err
+	})
 	if err != nil {
 		out.ErrorCode = kafka.CodeOf(err)
 		return out

@@ -27,7 +27,8 @@ import (
 //	13  topic IDs (KIP-516)
 //
 // The append happens here, on the read side, so that a connection's requests are stored in the order in which they came;
-// the acknowledgement is awaited on the write side.
+// the acknowledgement is awaited on the write side. What this node may merely not know yet is appended there too, see
+// produce_late.go.
 func (h *Handlers) produce(_ context.Context, r *Request) Reply {
 	p := r.produce
 	if p == nil {
@@ -36,7 +37,12 @@ func (h *Handlers) produce(_ context.Context, r *Request) Reply {
 		r.produce = p
 	}
 	p.start(h, r)
-	p.appendAll()
+	if r.Conn != nil && r.Conn.late.Load() > 0 {
+		p.behind = true
+	} else {
+		p.appendAll()
+	}
+	p.queue()
 	r.Ready = p.readyFunc
 	return p.replyFunc
 }
@@ -49,7 +55,8 @@ type produce struct {
 	resp     kmsg.ProduceResponse
 	deadline time.Time
 	waits    []produceWait
-	unknown  bool // some partition does not exist, as far as this node knows
+	late     []latePartition // that this node may merely not know yet
+	behind   bool            // nothing is appended yet: an earlier request of the connection comes first
 	failed   bool
 
 	// Room for the usual request, of one partition; method values, which are garbage if made each time.
@@ -64,7 +71,7 @@ func (p *produce) start(h *Handlers, r *Request) {
 	p.h, p.r, p.req = h, r, r.Body.(*kmsg.ProduceRequest)
 	p.resp = kmsg.ProduceResponse{Version: p.req.Version}
 	p.deadline = h.Clock.Now().Add(time.Duration(max(0, p.req.TimeoutMillis)) * time.Millisecond)
-	p.waits, p.unknown, p.failed = p.oneWait[:0], false, false
+	p.waits, p.late, p.behind, p.failed = p.oneWait[:0], nil, false, false
 }
 
 // clear lets go of everything but the room: it points into frames and partitions.
@@ -98,11 +105,16 @@ func (p *produce) appendAll() {
 			in, answer := &t.Partitions[j], &out.Partitions[j]
 			*answer = kmsg.ProduceResponseTopicPartition{Partition: in.Partition, BaseOffset: -1, LogAppendTime: -1, LogStartOffset: -1}
 			answer.CurrentLeader.Default()
-			if err != nil {
-				p.fail(answer, err)
+			if err == nil {
+				err = p.append(topic, in, answer)
+			}
+			if err == nil {
 				continue
 			}
-			p.append(topic, in, answer)
+			p.fail(answer, err)
+			if p.perhapsLate(topic, answer) {
+				p.late = append(p.late, latePartition{i, j})
+			}
 		}
 	}
 }
@@ -136,22 +148,19 @@ func (p *produce) topic(image *metadata.Image, t *kmsg.ProduceRequestTopic) (*me
 // adminClientID may write to internal topics: Kafka's own tools call themselves that.
 const adminClientID = "__admin_client"
 
-func (p *produce) append(topic *metadata.Topic, in *kmsg.ProduceRequestTopicPartition, answer *kmsg.ProduceResponseTopicPartition) {
+// append appends to one partition; the error is for the answer, but for one that the partition itself gave.
+func (p *produce) append(topic *metadata.Topic, in *kmsg.ProduceRequestTopicPartition, answer *kmsg.ProduceResponseTopicPartition) error {
 	switch {
 	case topic.Partitions.At(in.Partition) == nil:
-		p.fail(answer, kafka.ErrUnknownTopicOrPartition)
-		return
+		return kafka.ErrUnknownTopicOrPartition
 	case p.req.Acks < -1 || p.req.Acks > 1:
-		p.fail(answer, kafka.ErrInvalidRequiredAcks.With("acks=%d; it must be -1 (all), 1 or 0", p.req.Acks))
-		return
+		return kafka.ErrInvalidRequiredAcks.With("acks=%d; it must be -1 (all), 1 or 0", p.req.Acks)
 	case topic.Internal && p.r.ClientID != adminClientID:
-		p.fail(answer, kafka.ErrInvalidTopic.With("topic %s is internal: clients may not write to it", topic.Name))
-		return
+		return kafka.ErrInvalidTopic.With("topic %s is internal: clients may not write to it", topic.Name)
 	}
 	partition, err := p.h.Replicas.Partition(kafka.TopicPartition{Topic: topic.ID, Partition: in.Partition})
 	if err != nil {
-		p.fail(answer, err)
-		return
+		return err
 	}
 	appended, err := partition.Append(replica.AppendRequest{
 		Batches:     in.Records,
@@ -162,13 +171,14 @@ func (p *produce) append(topic *metadata.Topic, in *kmsg.ProduceRequestTopicPart
 	})
 	if err != nil {
 		p.refused(partition, in, answer, err)
-		return
+		return err
 	}
 	answer.BaseOffset, answer.LogAppendTime = int64(appended.BaseOffset), appended.AppendTime
 	answer.LogStartOffset = int64(appended.LogStart)
 	if p.req.Acks != 0 {
 		p.waits = append(p.waits, produceWait{answer, partition, appended})
 	}
+	return nil
 }
 
 // withoutLogStart are the errors of an append that Kafka answers without the log's start.
@@ -177,10 +187,9 @@ var withoutLogStart = []int16{
 	kafka.ErrRecordListTooLarge.Code, kafka.ErrCorruptMessage.Code, kafka.ErrKafkaStorageError.Code,
 }
 
-// refused answers for a partition that did not take the append.
+// refused adds to the answer for a partition that did not take the append what its error alone does not tell.
 func (p *produce) refused(partition *replica.Partition, in *kmsg.ProduceRequestTopicPartition, answer *kmsg.ProduceResponseTopicPartition, err error) {
-	p.fail(answer, err)
-	switch code := answer.ErrorCode; {
+	switch code := kafka.CodeOf(err); {
 	case slices.Contains(withoutLogStart, code), record.CheckForm(in.Records, p.req.Version) != nil:
 	default: // a producer compares the log's start with what it had acknowledged
 		answer.LogStartOffset = int64(partition.LogStart())
@@ -193,7 +202,7 @@ func (p *produce) refused(partition *replica.Partition, in *kmsg.ProduceRequestT
 			answer.ErrorRecords = append(answer.ErrorRecords, r)
 		}
 	}
-	if answer.ErrorCode == kafka.ErrUnknownServerError.Code { // the storage reports its own failures
+	if kafka.CodeOf(err) == kafka.ErrUnknownServerError.Code { // the storage reports its own failures
 		p.h.Logger.Error("an append failed", "topic", partition.Topic(), "partition", answer.Partition, "client", p.r.ClientID, "error", err)
 	}
 }
@@ -202,9 +211,6 @@ func (p *produce) fail(answer *kmsg.ProduceResponseTopicPartition, err error) {
 	p.failed = true
 	answer.ErrorCode = kafka.CodeOf(err)
 	answer.ErrorMessage = kafka.Message(err)
-	if answer.ErrorCode == kafka.ErrUnknownTopicOrPartition.Code || answer.ErrorCode == kafka.ErrUnknownTopicID.Code {
-		p.unknown = true
-	}
 }
 
 // ready tells whether reply would not wait.
@@ -214,11 +220,14 @@ func (p *produce) ready() bool {
 			return false
 		}
 	}
-	return !p.unknown || p.req.Acks == 0
+	return !p.behind && len(p.late) == 0
 }
 
 // reply awaits the acknowledgements.
 func (p *produce) reply(ctx context.Context) Response {
+	if p.behind || len(p.late) > 0 {
+		p.catchUp(ctx)
+	}
 	if p.req.Acks == 0 { // no answer; an error closes the connection, so that the client looks for the leader again
 		return Response{Close: p.failed}
 	}
@@ -232,15 +241,15 @@ func (p *produce) reply(ctx context.Context) Response {
 		}
 	}
 	if p.failed {
-		p.explain(ctx)
+		p.explain()
 	}
 	return Response{Message: &p.resp}
 }
 
-// explain makes sure that what is called unknown really is, and hints at leaders (KIP-951).
-func (p *produce) explain(ctx context.Context) {
-	if p.unknown {
-		p.h.barrier(ctx)
+// explain hints at the leaders of what is led elsewhere (KIP-951).
+func (p *produce) explain() {
+	if p.req.Version < 10 {
+		return
 	}
 	image := p.h.Store.Image()
 	for i := range p.resp.Topics {
@@ -252,36 +261,25 @@ func (p *produce) explain(ctx context.Context) {
 			}
 		}
 		for j := range t.Partitions {
-			p.explainOne(image, name, &t.Partitions[j])
+			if answer := &t.Partitions[j]; answer.ErrorCode == kafka.ErrNotLeaderOrFollower.Code {
+				p.hint(name, answer)
+			}
 		}
 	}
 }
 
-func (p *produce) explainOne(image *metadata.Image, topic string, answer *kmsg.ProduceResponseTopicPartition) {
-	switch answer.ErrorCode {
-	case kafka.ErrUnknownTopicOrPartition.Code, kafka.ErrUnknownTopicID.Code:
-		t := image.Topic(topic)
-		if t == nil || t.Partitions.At(answer.Partition) == nil {
+func (p *produce) hint(topic string, answer *kmsg.ProduceResponseTopicPartition) {
+	hint, ok := p.h.leaderHint(p.r.Conn, topic, answer.Partition)
+	if !ok {
+		return
+	}
+	answer.CurrentLeader.LeaderID, answer.CurrentLeader.LeaderEpoch = int32(hint.node.id), int32(hint.epoch)
+	for i := range p.resp.Brokers {
+		if p.resp.Brokers[i].NodeID == int32(hint.node.id) {
 			return
 		}
-		// It exists after all. The order of this connection's requests was given without it, so the client sends it again.
-		answer.ErrorCode, answer.ErrorMessage = kafka.ErrNotLeaderOrFollower.Code, nil
-	case kafka.ErrNotLeaderOrFollower.Code:
-	default:
-		return
 	}
-	if p.req.Version < 10 {
-		return
-	}
-	if hint, ok := p.h.leaderHint(p.r.Conn, topic, answer.Partition); ok {
-		answer.CurrentLeader.LeaderID, answer.CurrentLeader.LeaderEpoch = int32(hint.node.id), int32(hint.epoch)
-		for i := range p.resp.Brokers {
-			if p.resp.Brokers[i].NodeID == int32(hint.node.id) {
-				return
-			}
-		}
-		b := kmsg.NewProduceResponseBroker()
-		b.NodeID, b.Host, b.Port, b.Rack = int32(hint.node.id), hint.node.host, hint.node.port, hint.node.rack
-		p.resp.Brokers = append(p.resp.Brokers, b)
-	}
+	b := kmsg.NewProduceResponseBroker()
+	b.NodeID, b.Host, b.Port, b.Rack = int32(hint.node.id), hint.node.host, hint.node.port, hint.node.rack
+	p.resp.Brokers = append(p.resp.Brokers, b)
 }

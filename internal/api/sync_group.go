@@ -11,10 +11,11 @@ import (
 // syncGroup: v3 adds static members (KIP-345), v5 the protocol, which must then be given (KIP-559).
 func (h *Handlers) syncGroup(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.SyncGroupRequest)
-	p := h.Groups.Sync(&group.SyncRequest{SyncGroupRequest: req})
-	r.Ready = p.Done
+	sync := &group.SyncRequest{SyncGroupRequest: req}
+	p := h.Groups.Sync(sync)
+	r.Ready = func() bool { return p.Done() && p.Begun() }
 	return func(ctx context.Context) Response {
-		resp, err := p.Wait(ctx)
+		resp, err := atCoordinator(ctx, h, p, func() *group.SyncPromise { return h.Groups.Sync(sync) })
 		if err != nil {
 			resp = kmsg.NewPtrSyncGroupResponse()
 			resp.MemberAssignment = []byte{}

@@ -32,6 +32,23 @@ type Offsets struct {
 // be opened here, until ctx ends.
 type Opener func(ctx context.Context, partition int32, epoch kafka.LeaderEpoch) (Log, error)
 
+// elsewhere is the error of an operation that was not begun, because its coordinator is not here.
+type elsewhere struct{ err *kafka.Error }
+
+func (e elsewhere) Error() string { return e.err.Error() }
+func (e elsewhere) Unwrap() error { return e.err }
+
+// Elsewhere is NOT_COORDINATOR for an operation that was not begun: it may be tried again without doing it twice.
+func Elsewhere(format string, args ...any) error {
+	return elsewhere{kafka.ErrNotCoordinator.With(format, args...)}
+}
+
+// NeverBegun tells whether err is one of Elsewhere.
+func NeverBegun(err error) bool {
+	var e elsewhere
+	return errors.As(err, &e)
+}
+
 // ResponseError is the error that a client is told when a coordinator's log gave err: clients of groups and transactions
 // know what to do about a coordinator, not about a partition that they never asked for.
 func ResponseError(err error) error {

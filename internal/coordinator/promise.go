@@ -35,6 +35,16 @@ func (p *Promise[R]) Wait(ctx context.Context) (R, error) {
 // Done tells whether the answer was given.
 func (p *Promise[R]) Done() bool { return p.settled.Load() }
 
+// Begun is false once it is answered that the operation was not begun here; see NeverBegun.
+func (p *Promise[R]) Begun() bool {
+	select {
+	case <-p.done:
+		return !NeverBegun(p.err)
+	default:
+		return true
+	}
+}
+
 // Fail gives an error for an answer, at once. Only the first answer counts.
 func (p *Promise[R]) Fail(err error) {
 	if p.settled.CompareAndSwap(false, true) {

@@ -75,8 +75,12 @@ func New[M Machine](opts Options[M]) *Runtime[M] {
 	return r
 }
 
-// Elect says that this node leads the partition in the epoch: its shard loads. A shard of an older epoch goes.
+// Elect says that this node leads the partition in the epoch: its shard loads. A shard of an older epoch goes. It is cheap
+// where that is known.
 func (r *Runtime[M]) Elect(partition int32, epoch kafka.LeaderEpoch) {
+	if s := r.shard(partition); s != nil && s.epoch >= epoch {
+		return
+	}
 	r.mu.Lock()
 	old := r.mu.shards[partition]
 	if r.mu.closed || old != nil && old.epoch >= epoch {
@@ -103,8 +107,17 @@ func (r *Runtime[M]) Elect(partition int32, epoch kafka.LeaderEpoch) {
 	}()
 }
 
-// Resign says that this node leads the partition no longer, as of the epoch.
+func (r *Runtime[M]) shard(partition int32) *shard[M] {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.mu.shards[partition]
+}
+
+// Resign says that this node leads the partition no longer, as of the epoch. It is cheap where that is known.
 func (r *Runtime[M]) Resign(partition int32, epoch kafka.LeaderEpoch) {
+	if s := r.shard(partition); s == nil || s.epoch > epoch {
+		return
+	}
 	r.mu.Lock()
 	s := r.mu.shards[partition]
 	if s == nil || s.epoch > epoch {
@@ -148,11 +161,9 @@ func (r *Runtime[M]) Led() []int32 {
 
 // submit queues an operation, or fails it.
 func (r *Runtime[M]) submit(partition int32, op operation[M]) {
-	r.mu.RLock()
-	s := r.mu.shards[partition]
-	r.mu.RUnlock()
+	s := r.shard(partition)
 	if s == nil {
-		op.fail(kafka.ErrNotCoordinator.With("this node does not lead partition %d of %s", partition, r.opts.Topic))
+		op.fail(Elsewhere("this node does not lead partition %d of %s", partition, r.opts.Topic))
 		return
 	}
 	s.submit(op)

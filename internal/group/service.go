@@ -187,13 +187,17 @@ func (s *Service) topicDeleted(topic *metadata.Topic) {
 	}
 }
 
-// partition is the partition of __consumer_offsets that a group belongs to.
-func (s *Service) partition(group string) (*metadata.Topic, int32, error) {
+// partition is the partition of __consumer_offsets that a group belongs to, as the metadata have it now. Where the events that
+// say who leads it are still to be read, it is elected or resigns here: after a barrier, an operation finds what the image
+// says.
+func (s *Service) partition(group string) (*metadata.Partition, error) {
 	topic := s.o.Store.Image().Topic(kafka.OffsetsTopic)
 	if topic == nil || topic.Partitions.Len() == 0 {
-		return nil, 0, kafka.ErrNotCoordinator.With("there is no topic %s yet: ask for the coordinator", kafka.OffsetsTopic)
+		return nil, coordinator.Elsewhere("there is no topic %s yet: ask for the coordinator", kafka.OffsetsTopic)
 	}
-	return topic, partitionFor(group, topic.Partitions.Len()), nil
+	p := topic.Partitions.At(partitionFor(group, topic.Partitions.Len()))
+	s.led(topic, p)
+	return p, nil
 }
 
 // partitionFor is Kafka's: the absolute value of Java's String.hashCode, modulo the number of partitions.
@@ -221,11 +225,11 @@ func javaHash(s string) int32 {
 }
 
 func do[R any](s *Service, group string, op func(m *Machine, tx *coordinator.Tx, p *coordinator.Promise[R])) *coordinator.Promise[R] {
-	_, partition, err := s.partition(group)
+	p, err := s.partition(group)
 	if err != nil {
 		return refused[R](err)
 	}
-	return coordinator.Do(s.rt, partition, op)
+	return coordinator.Do(s.rt, p.Index, op)
 }
 
 func refused[R any](err error) *coordinator.Promise[R] {
@@ -330,27 +334,26 @@ const servingMax = 2 * time.Second
 // node is the coordinator it waits until the group can be used, both bounded; COORDINATOR_NOT_AVAILABLE if nobody is.
 // It waits, so it belongs on the write side.
 func (s *Service) Coordinator(ctx context.Context, group string) (kafka.BrokerID, error) {
-	topic, partition, err := s.partition(group)
+	p, err := s.partition(group)
 	if err != nil {
 		if err := s.createTopic(ctx); err != nil {
 			return kafka.NoLeader, err
 		}
-		if topic, partition, err = s.partition(group); err != nil {
+		if p, err = s.partition(group); err != nil {
 			return kafka.NoLeader, kafka.ErrCoordinatorNotAvailable.With("%v", err)
 		}
 	}
-	leader := topic.Partitions.At(partition).Leader
-	if leader == kafka.NoLeader {
-		return leader, kafka.ErrCoordinatorNotAvailable.With("partition %d of %s has no leader", partition, kafka.OffsetsTopic)
+	if p.Leader == kafka.NoLeader {
+		return p.Leader, kafka.ErrCoordinatorNotAvailable.With("partition %d of %s has no leader", p.Index, kafka.OffsetsTopic)
 	}
-	if leader == s.o.NodeID {
+	if p.Leader == s.o.NodeID {
 		ctx, cancel := context.WithCancel(ctx)
 		timer := s.o.Clock.AfterFunc(servingMax, cancel)
-		s.rt.WaitServing(ctx, partition)
+		s.rt.WaitServing(ctx, p.Index)
 		timer.Stop()
 		cancel()
 	}
-	return leader, nil
+	return p.Leader, nil
 }
 
 // recordMin is the max.message.bytes that groups have at least: Kafka's default.

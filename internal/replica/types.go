@@ -61,6 +61,7 @@ type FetchRequest struct {
 	Isolation        Isolation
 	LeaderEpoch      kafka.LeaderEpoch // the epoch that the client believes in (KIP-320); NoLeaderEpoch to skip the check
 	LastFetchedEpoch kafka.LeaderEpoch // of the record before From (KIP-595); NoLeaderEpoch to skip the check
+	AnyReplica       bool              // a follower may answer too (KIP-392), as far as its own high watermark goes
 }
 
 // EpochEnd is a leader epoch and the end offset of its records.

@@ -1,0 +1,178 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"chronik/internal/kafka"
+	"chronik/internal/peer"
+)
+
+// receive reads what the leader sends. It waits for nothing but the append itself: the disk answers to the writer, and cuts
+// run elsewhere.
+func (l *link) receive(c conn) error {
+	pace := l.s.newPace()
+	for {
+		frame, err := c.ReadFrame()
+		if err == nil {
+			err = l.handle(frame, &pace)
+		}
+		if err != nil {
+			l.src.mu.Lock()
+			l.broken = true
+			l.work.Broadcast()
+			l.src.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// handle acts on a frame. An error is one of the leader, which does not keep to the protocol: the connection ends.
+func (l *link) handle(frame peer.Frame, pace *pace) error {
+	switch frame.Type {
+	case frameAppend:
+		return l.append(frame.Body, pace)
+	case frameWatermark:
+		return l.watermarks(frame.Body)
+	case frameTruncate:
+		m, err := decodeTruncate(frame.Body)
+		if err != nil {
+			return err
+		}
+		l.s.stats.truncates.Add(1)
+		l.mend(m.session, m.leaderEpoch, func(f *following) error {
+			return f.p.TruncateFollower(l.s.ctx, f.epoch, m.to)
+		})
+	case frameReset:
+		m, err := decodeReset(frame.Body)
+		if err != nil {
+			return err
+		}
+		l.s.stats.resets.Add(1)
+		l.mend(m.session, m.leaderEpoch, func(f *following) error {
+			return f.p.ResetFollower(l.s.ctx, f.epoch, m.start)
+		})
+	case frameRefuse:
+		m, err := decodeRefuse(frame.Body)
+		if err != nil {
+			return err
+		}
+		l.refused(m)
+	case frameMove:
+		m, err := decodeMove(frame.Body)
+		if err != nil {
+			return err
+		}
+		l.moved(m)
+	default:
+		return fmt.Errorf("a leader sent a frame of type %d", frame.Type)
+	}
+	return nil
+}
+
+// find is the partition of a session that still counts, in its epoch; nil otherwise.
+func (l *link) find(id sessionID, epoch kafka.LeaderEpoch) *following {
+	l.src.mu.Lock()
+	defer l.src.mu.Unlock()
+	return l.findLocked(id, epoch)
+}
+
+func (l *link) findLocked(id sessionID, epoch kafka.LeaderEpoch) *following {
+	f := l.sessions[id]
+	if f == nil || f.epoch != epoch || f.gone {
+		return nil
+	}
+	f.retries = 0
+	return f
+}
+
+func (l *link) append(body []byte, pace *pace) error {
+	m, batches, err := decodeAppend(body)
+	if err != nil {
+		return err
+	}
+	f := l.find(m.session, m.leaderEpoch)
+	if f == nil {
+		return nil // sent before the leader knew
+	}
+	l.s.stats.framesReceived.Add(1)
+	l.s.stats.bytesReceived.Add(int64(len(batches)))
+	if err := f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart); err != nil {
+		l.failed(f, m.session, "append", err)
+		return nil
+	}
+	if l.kind == peer.CatchUp {
+		pace.wait(int64(len(batches)), l.s.ctx.Done())
+	} else {
+		l.s.hot.Add(int64(len(batches)))
+	}
+	return nil
+}
+
+func (l *link) watermarks(body []byte) error {
+	if err := checkWatermarks(body); err != nil {
+		return err
+	}
+	l.s.stats.framesReceived.Add(1)
+	var m watermark
+	for len(body) > 0 {
+		m, body = nextWatermark(body)
+		f := l.find(m.session, m.leaderEpoch)
+		if f == nil {
+			continue
+		}
+		if err := f.p.FollowerWatermark(f.epoch, m.highWatermark, m.logStart); err != nil {
+			l.failed(f, m.session, "watermark", err)
+		}
+	}
+	return nil
+}
+
+// failed ends a session that cannot go on, and follows again after a while.
+func (l *link) failed(f *following, id sessionID, what string, err error) {
+	l.src.mu.Lock()
+	defer l.src.mu.Unlock()
+	if f.session != id || f.gone {
+		return
+	}
+	level := slog.LevelWarn
+	if errors.Is(err, kafka.ErrNotLeaderOrFollower) { // it follows in another epoch, and is about to tell
+		level = slog.LevelDebug
+	}
+	l.s.log.Log(l.s.ctx, level, "following fails; trying again", "what", what, "partition", f.id, "topic", f.p.Topic(),
+		"leader", l.src.leader, "leader epoch", f.epoch, "error", err)
+	l.src.dropLocked(f, true)
+	l.src.retryLaterLocked(f)
+}
+
+// refused is told that the leader does not stream, or no longer.
+func (l *link) refused(m refuse) {
+	l.src.mu.Lock()
+	defer l.src.mu.Unlock()
+	f := l.sessions[m.session]
+	if f == nil || f.gone {
+		return
+	}
+	l.s.stats.refusals.Add(1)
+	l.s.log.Info("a leader refuses to be followed; trying again", "partition", f.id, "topic", f.p.Topic(), "leader", l.src.leader, "leader epoch", f.epoch,
+		"its leader epoch", m.leaderEpoch, "error", kafka.ByCode(m.code), "text", m.text)
+	l.src.dropLocked(f, false)
+	l.src.retryLaterLocked(f)
+}
+
+// moved is told to follow on the other connection.
+func (l *link) moved(m move) {
+	l.src.mu.Lock()
+	defer l.src.mu.Unlock()
+	f := l.sessions[m.session]
+	if f == nil || f.gone || m.to == l.kind {
+		return
+	}
+	f.retries = 0
+	l.src.dropLocked(f, false)
+	l.src.placeLocked(f, m.to)
+	if len(l.partitions) == 0 {
+		l.work.Signal()
+	}
+}

@@ -1,0 +1,72 @@
+package stream
+
+import (
+	"sync"
+
+	"chronik/internal/kafka"
+)
+
+// repairs are the cuts and resets under way: they wait for the disk, so the reader leaves them to goroutines of their own,
+// of which there are Limits.Repairs at most.
+type repairs struct {
+	mu struct {
+		sync.Mutex
+		queue   []func()
+		running int
+	}
+}
+
+func (s *Streams) repair(do func()) {
+	r := &s.repairs
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.queue = append(r.mu.queue, do)
+	if r.mu.running < s.o.Limits.Repairs && s.begin(s.runRepairs) {
+		r.mu.running++
+	}
+}
+
+func (s *Streams) runRepairs() {
+	r := &s.repairs
+	for {
+		r.mu.Lock()
+		if len(r.mu.queue) == 0 || s.ctx.Err() != nil {
+			r.mu.running--
+			r.mu.Unlock()
+			return
+		}
+		do := r.mu.queue[0]
+		r.mu.queue[0] = nil
+		r.mu.queue = r.mu.queue[1:]
+		r.mu.Unlock()
+		do()
+	}
+}
+
+// mend ends a session, changes the partition's log and follows again, over the hot connection.
+func (l *link) mend(id sessionID, epoch kafka.LeaderEpoch, change func(*following) error) {
+	l.src.mu.Lock()
+	f := l.findLocked(id, epoch)
+	if f == nil {
+		l.src.mu.Unlock()
+		return
+	}
+	l.src.dropLocked(f, false)
+	f.mending = true
+	l.src.mu.Unlock()
+	l.s.repair(func() {
+		err := change(f)
+		l.src.mu.Lock()
+		defer l.src.mu.Unlock()
+		f.mending = false
+		if f.gone || l.src.mu.closed {
+			return
+		}
+		if err != nil {
+			l.s.log.Warn("a log could not be made to agree with its leader's; trying again", "partition", f.id, "topic", f.p.Topic(), "leader", l.src.leader, "leader epoch", f.epoch, "error", err)
+			l.src.retryLaterLocked(f)
+			return
+		}
+		f.link.wantLocked(f)
+	})
+}

@@ -1,0 +1,272 @@
+package stream
+
+import (
+	"chronik/internal/kafka"
+	"chronik/internal/peer"
+	"chronik/internal/record"
+	"chronik/internal/replica"
+)
+
+// flushBytes: so much is written to the connection without looking further.
+const flushBytes = 256 << 10
+
+// roomMin is the least room in a window that is worth a read, unless nothing is under way.
+const roomMin = 4 << 10
+
+// firstBytes is how much is read of a partition whose batches' size is not known yet: to see how far behind it is.
+const firstBytes = 32 << 10
+
+var appendHead [appendSize]byte
+
+// send is the sender: it looks at the feeds that have something, reads what is new from the page cache and writes it.
+func (o *outbound) send() {
+	defer func() { _ = o.conn.Close() }() // ends the reader, and with it the connection
+	for {
+		feeds := o.take()
+		if feeds == nil {
+			return
+		}
+		for _, f := range feeds {
+			o.look(f)
+			if o.conn.Buffered() >= flushBytes && !o.flush() {
+				return
+			}
+		}
+		o.writeWatermarks()
+		if !o.flush() {
+			return
+		}
+	}
+}
+
+// take waits for feeds to look at. nil once the connection is closed.
+func (o *outbound) take() []*feed {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.mu.dirty) == 0 {
+		if o.mu.closed {
+			return nil
+		}
+		o.work.Wait()
+	}
+	if o.mu.closed {
+		return nil
+	}
+	feeds := o.mu.dirty
+	clear(o.mu.spare)
+	o.mu.dirty = o.mu.spare[:0]
+	o.mu.spare = feeds // the caller is through with them when it comes back
+	return feeds
+}
+
+func (o *outbound) flush() bool {
+	if o.conn.Buffered() == 0 {
+		return true
+	}
+	if err := o.conn.Flush(); err != nil {
+		return false
+	}
+	n := o.unsent
+	o.unsent = 0
+	if o.kind == peer.CatchUp {
+		return o.pace.wait(n, o.ended)
+	}
+	o.s.hot.Add(n)
+	return true
+}
+
+// look sends one frame of what a feed has, if it has something and there is room.
+func (o *outbound) look(f *feed) {
+	room, due, ok := o.prepare(f)
+	if !ok {
+		return
+	}
+	b := o.conn.BeginFrame(frameAppend)
+	head := len(b)
+	b = append(b, appendHead[:]...)
+	batches := len(b)
+	got, err := f.p.read(f.session, b, f.next, room)
+	if err != nil {
+		o.conn.CancelFrame(b)
+		o.lost(f, err)
+		return
+	}
+	r := &f.request
+	if len(got.Records) == batches {
+		o.conn.CancelFrame(b)
+		o.nothing(f, &got, due)
+		return
+	}
+	b = got.Records
+	bytes := int64(len(b) - batches)
+	appended{
+		session: r.session, leaderEpoch: r.leaderEpoch, base: record.Batch(b[batches:]).BaseOffset(),
+		highWatermark: got.HighWatermark, logStart: got.LogStart,
+	}.put(b[head:])
+	o.conn.EndFrame(b)
+	first := f.perOffset == 0
+	f.perOffset = float64(bytes) / float64(got.Next-f.next)
+	f.next, f.highWatermark, f.logStart = got.Next, got.HighWatermark, got.LogStart
+	o.unsent += bytes
+	o.s.stats.framesSent.Add(1)
+	o.s.stats.bytesSent.Add(bytes)
+	o.sent(f, bytes, got.LogEnd, first)
+}
+
+// prepare looks whether there is something to do for a feed, and how many bytes it may send.
+func (o *outbound) prepare(f *feed) (room int, due, ok bool) {
+	o.mu.Lock()
+	f.queued = false
+	switch f.state {
+	case feedAnswering:
+		d := f.reply
+		o.mu.Unlock()
+		o.writeReply(f, d)
+		return 0, false, false
+	case feedStreaming:
+	default:
+		o.mu.Unlock()
+		return 0, false, false
+	}
+	defer o.mu.Unlock()
+	l := &o.s.o.Limits
+	own, all := l.PartitionWindow-f.window.bytes, l.StreamWindow-o.mu.inFlight
+	switch {
+	case own < roomMin && f.window.bytes > 0:
+		f.starved = true
+		return 0, false, false
+	case all < roomMin && o.mu.inFlight > 0:
+		f.queued = true // as good as
+		o.mu.waiting = append(o.mu.waiting, f)
+		return 0, false, false
+	}
+	frame := l.FrameBytes
+	switch {
+	case f.perOffset == 0:
+		frame = min(frame, firstBytes)
+	case o.kind == peer.CatchUp:
+		frame *= 4
+	}
+	due, f.due = f.due, false
+	f.lagging = false
+	return int(min(int64(frame), own, all)), due, true
+}
+
+// sent takes note of a frame: what is under way, whether there is more, and whether it should go another way.
+func (o *outbound) sent(f *feed, bytes int64, logEnd kafka.Offset, first bool) {
+	behind := f.behind(logEnd)
+	o.mu.Lock()
+	if f.state == feedEnded {
+		o.mu.Unlock()
+		return
+	}
+	f.sent = f.next
+	f.window.sent(f.next, bytes)
+	o.mu.inFlight += bytes
+	l := &o.s.o.Limits
+	full := first || l.PartitionWindow-f.window.bytes < roomMin || l.StreamWindow-o.mu.inFlight < roomMin
+	moves := o.kind == peer.Hot && full && behind > l.CatchUpBytes || o.kind == peer.CatchUp && behind < l.CatchUpBytes/8
+	if moves {
+		f.state = feedMoved
+	} else if logEnd > f.next {
+		o.queueLocked(f)
+	}
+	o.mu.Unlock()
+	if moves {
+		o.move(f)
+	}
+}
+
+// nothing deals with a feed that has no records to send.
+func (o *outbound) nothing(f *feed, got *replica.Stretch, due bool) {
+	if o.kind == peer.CatchUp {
+		o.mu.Lock()
+		moves := f.state == feedStreaming
+		if moves {
+			f.state = feedMoved
+		}
+		o.mu.Unlock()
+		if moves {
+			o.move(f)
+		}
+		return
+	}
+	switch {
+	case got.LogStart != f.logStart, due && got.HighWatermark != f.highWatermark:
+		f.highWatermark, f.logStart = got.HighWatermark, got.LogStart
+		o.marks = append(o.marks, watermark{f.request.session, f.request.leaderEpoch, got.HighWatermark, got.LogStart})
+	case got.HighWatermark != f.highWatermark:
+		o.watermark(f)
+	}
+}
+
+func (o *outbound) writeWatermarks() {
+	if len(o.marks) == 0 {
+		return
+	}
+	b := o.conn.BeginFrame(frameWatermark)
+	for _, m := range o.marks {
+		b = m.appendTo(b)
+	}
+	o.conn.EndFrame(b)
+	o.marks = o.marks[:0]
+	o.s.stats.framesSent.Add(1)
+}
+
+// move has the follower follow on the other connection, from where its log then ends.
+func (o *outbound) move(f *feed) {
+	to := peer.CatchUp
+	if o.kind == peer.CatchUp {
+		to = peer.Hot
+	}
+	o.s.stats.moves.Add(1)
+	o.conn.EndFrame(move{f.request.session, to}.appendTo(o.conn.BeginFrame(frameMove)))
+}
+
+// lost is for a feed that cannot be read any more: this node leads no longer in its epoch, or its disk failed.
+func (o *outbound) lost(f *feed, err error) {
+	o.writeReply(f, decision{FollowDecision: replica.FollowDecision{Action: replica.FollowRefuse, LeaderEpoch: kafka.NoLeaderEpoch, Err: err}})
+}
+
+// watermark is told that nothing but the high watermark moved.
+func (o *outbound) watermark(f *feed) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if f.state != feedStreaming || f.lagging || o.mu.closed {
+		return
+	}
+	f.lagging = true
+	if !f.listed {
+		f.listed = true
+		o.mu.lagging = append(o.mu.lagging, f)
+	}
+	o.armLaggingLocked()
+}
+
+func (o *outbound) armLaggingLocked() {
+	if o.mu.lagTimerSet {
+		return
+	}
+	o.mu.lagTimerSet = true
+	if o.mu.lagTimer == nil {
+		o.mu.lagTimer = o.s.clock.AfterFunc(o.s.o.Limits.WatermarkDelay, o.sendLagging)
+	} else {
+		o.mu.lagTimer.Reset(o.s.o.Limits.WatermarkDelay)
+	}
+}
+
+// sendLagging has the watermarks sent that no batch has carried.
+func (o *outbound) sendLagging() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mu.lagTimerSet = false
+	for _, f := range o.mu.lagging {
+		f.listed = false
+		if f.lagging && f.state == feedStreaming {
+			f.due = true
+			o.queueLocked(f)
+		}
+	}
+	clear(o.mu.lagging)
+	o.mu.lagging = o.mu.lagging[:0]
+}

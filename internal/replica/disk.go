@@ -21,9 +21,13 @@ type storage interface {
 
 // disk is a *store.Partition.
 type disk interface {
-	// Append refuses an epoch below the last one started.
+	// Append refuses an epoch below the last one that was started or followed in.
 	Append(batches []byte, epoch kafka.LeaderEpoch, origin Origin) (store.Result, error)
 	StartEpoch(ctx context.Context, epoch kafka.LeaderEpoch) error
+	Follow(epoch kafka.LeaderEpoch)
+	AppendReplicated(batches []byte) (store.Result, error)
+	Truncate(ctx context.Context, to kafka.Offset) error
+	ResetTo(ctx context.Context, b log.Beginning) error
 	SetLogStart(ctx context.Context, offset kafka.Offset) error
 	OnDurable(func(end kafka.Offset))
 	SetHighWatermark(offset kafka.Offset)
@@ -40,6 +44,8 @@ type disk interface {
 	MaxTimestamp() (log.TimestampOffset, bool, error)
 	EndOffsetForEpoch(epoch kafka.LeaderEpoch) log.EpochOffset
 	EpochForOffset(offset kafka.Offset) kafka.LeaderEpoch
+	LastRecordEpoch() kafka.LeaderEpoch
+	Beginning() (log.Beginning, error)
 	AbortedTransactions(from, to kafka.Offset) ([]log.AbortedTransaction, error)
 }
 

@@ -87,6 +87,7 @@ type work struct {
 	dirty   map[kafka.TopicPartition]struct{}
 	configs map[kafka.TopicID]struct{} // topics whose configuration is another
 	broker  bool                       // the configuration of brokers is another
+	live    bool                       // a broker may be taken into in-sync sets that was not before
 }
 
 func newWork(image *metadata.Image) *work {
@@ -131,9 +132,11 @@ func (w *work) addEvent(image *metadata.Image, e metadata.Event) {
 			w.broker = true
 		}
 	case metadata.BrokerRegistered, metadata.BrokerRemoved: // defaults follow the number of brokers
-		w.broker = true
+		w.broker, w.live = true, true
+	case metadata.BrokerUnfenced:
+		w.live = true
 	case metadata.SnapshotInstalled:
-		w.broker = true
+		w.broker, w.live = true, true
 		for d := range metadata.Difference(e.Old, e.New) {
 			w.addEvent(e.New, d)
 		}
@@ -169,6 +172,9 @@ func (m *Manager) do(w *work) {
 		_, reconfigure := w.configs[id.Topic]
 		m.settle(w.image, id, reconfigure)
 	})
+	if w.live && m.replicates {
+		m.review()
+	}
 	if len(gone) > 0 { // removing files takes its time, and nobody has to wait for it
 		m.done.Go(func() { m.eachAtOnce(gone, m.remove) })
 	}
@@ -217,7 +223,7 @@ func (m *Manager) create(id kafka.TopicPartition, topic string, c config.Topic) 
 	if err != nil {
 		return nil, err
 	}
-	p := newPartition(id, topic, m.o.Broker, d, c, m.codecs, m.o.Clock)
+	p := newPartition(id, topic, d, c, m.node)
 	m.partitions.Lock()
 	m.partitions.byID[id] = p
 	m.partitions.Unlock()

@@ -40,10 +40,10 @@ type Options struct {
 // what was assigned to this node, starts leader epochs, deletes what is gone. One goroutine decides, in commit order;
 // the work on a batch's partitions is done at once, so that they share group commits.
 type Manager struct {
-	o      Options
-	store  storage
-	codecs *record.Codecs
-	log    *slog.Logger
+	o     Options
+	store storage
+	node  *node
+	log   *slog.Logger
 
 	partitions struct {
 		sync.RWMutex
@@ -60,7 +60,8 @@ type Manager struct {
 		timer   clock.Timer // of retry; nil while it is empty
 		closed  bool
 	}
-	config *config.Config // in force at the last image; the loop's own
+	config     *config.Config // in force at the last image; the loop's own
+	replicates bool           // there are streams
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -79,15 +80,28 @@ func newManager(o Options, s storage) *Manager {
 	if o.Codecs == nil {
 		o.Codecs = new(record.Codecs)
 	}
-	m := &Manager{o: o, store: s, codecs: o.Codecs, log: o.Logger, config: o.Config}
+	if o.LagMax <= 0 {
+		o.LagMax = defaultLagMax
+	}
+	m := &Manager{o: o, store: s, log: o.Logger, config: o.Config}
 	m.partitions.byID = map[kafka.TopicPartition]*Partition{}
 	m.mu.applied = -1
 	m.ctx, m.stop = context.WithCancel(context.Background())
+	m.node = &node{
+		broker: o.Broker, codecs: o.Codecs, clock: o.Clock, log: o.Logger, metadata: o.Metadata, streams: noStreams{},
+		lease: o.Lease, brokerEpoch: o.BrokerEpoch, lagMax: o.LagMax,
+		background: &background{ctx: m.ctx, workers: o.Concurrency, done: &m.done},
+	}
+	m.SetStreams(o.Streams)
 	return m
 }
 
 // SetStreams gives what Options.Streams could not: the streams need the manager that they serve. Before Start.
-func (m *Manager) SetStreams(s Streams) { m.o.Streams = s }
+func (m *Manager) SetStreams(s Streams) {
+	if s != nil {
+		m.node.streams, m.replicates = s, true
+	}
+}
 
 // Start follows the metadata from now on. What the image holds already is applied first, as every later change is:
 // WaitApplied tells when.
@@ -99,6 +113,30 @@ func (m *Manager) Start() {
 		defer cursor.Close()
 		m.follow(cursor)
 	}()
+	if m.replicates {
+		m.done.Go(m.lookAround)
+	}
+}
+
+// lookAround judges, several times in LagMax, which replicas are in sync.
+func (m *Manager) lookAround() {
+	t := m.o.Clock.NewTicker(min(max(m.o.LagMax/10, 10*time.Millisecond), time.Second))
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C():
+		case <-m.ctx.Done():
+			return
+		}
+		m.review()
+	}
+}
+
+func (m *Manager) review() {
+	now := m.o.Clock.Now()
+	for _, p := range m.all() {
+		p.look(now)
+	}
 }
 
 // Close stops to follow and to serve: whoever waits gets NOT_LEADER_OR_FOLLOWER. The store is closed after it.
@@ -133,6 +171,9 @@ func (m *Manager) Partition(id kafka.TopicPartition) (*Partition, error) {
 	}
 	return nil, kafka.ErrNotLeaderOrFollower
 }
+
+// Held tells whether this node may answer as a leader for what no quorum confirms: Options.Lease.
+func (m *Manager) Held() bool { return m.node.leased() }
 
 // Partitions is every partition that this node has a replica of, in no order.
 func (m *Manager) Partitions() []*Partition { return m.all() }

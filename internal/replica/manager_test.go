@@ -75,8 +75,8 @@ func (s *testStorage) awaitPartitions(t *testing.T, want int) {
 	t.Fatalf("%d partitions are on the disk, want %d", len(s.partitions()), want)
 }
 
-// node is metadata and partitions on a disk of the test's.
-type node struct {
+// server is metadata and partitions on a disk of the test's.
+type server struct {
 	t        *testing.T
 	metadata *controller.Controller
 	storage  *testStorage
@@ -84,7 +84,7 @@ type node struct {
 	ctx      context.Context
 }
 
-func startNode(t *testing.T, fs vfs.FS, storage *testStorage, process byte) *node {
+func startNode(t *testing.T, fs vfs.FS, storage *testStorage, process byte) *server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
@@ -92,7 +92,7 @@ func startNode(t *testing.T, fs vfs.FS, storage *testStorage, process byte) *nod
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, metadata: c, storage: storage, ctx: ctx}
+	n := &server{t: t, metadata: c, storage: storage, ctx: ctx}
 	if _, err := c.RegisterBroker(ctx, metadata.RegisterBroker{ID: 1, Incarnation: [16]byte{process}, Directory: [16]byte{1}}); err != nil {
 		t.Fatal(err)
 	}
@@ -102,14 +102,14 @@ func startNode(t *testing.T, fs vfs.FS, storage *testStorage, process byte) *nod
 	return n
 }
 
-func (n *node) settle() {
+func (n *server) settle() {
 	n.t.Helper()
 	if err := n.manager.WaitApplied(n.ctx, n.metadata.Image().Offset()); err != nil {
 		n.t.Fatal(err)
 	}
 }
 
-func (n *node) stop() {
+func (n *server) stop() {
 	n.t.Helper()
 	n.manager.Close()
 	if err := n.metadata.Close(); err != nil {
@@ -117,7 +117,7 @@ func (n *node) stop() {
 	}
 }
 
-func (n *node) createTopic(name string, partitions int32) kafka.TopicID {
+func (n *server) createTopic(name string, partitions int32) kafka.TopicID {
 	n.t.Helper()
 	r := n.metadata.CreateTopics(n.ctx, []metadata.CreateTopic{{Name: name, ID: kafka.NewTopicID(), Partitions: partitions, ReplicationFactor: -1}}, false)
 	if r[0].Err != nil {

@@ -3,12 +3,11 @@ package replica
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
-	"chronik/internal/clock"
 	"chronik/internal/config"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
-	"chronik/internal/record"
 )
 
 // Partition is a partition that this node has a replica of. All methods are safe for concurrent use.
@@ -18,33 +17,46 @@ import (
 type Partition struct {
 	id     kafka.TopicPartition
 	topic  string
-	local  kafka.BrokerID
 	disk   disk
-	codecs *record.Codecs
-	clock  clock.Clock
+	node   *node
 	config atomic.Pointer[config.Topic]
+
+	// ordered is a slot of one: changes of leadership, and whatever a leader has this replica do to its log. It is held
+	// over I/O. A leader's own appends do not take it: the disk refuses those of an epoch that is over.
+	ordered chan struct{}
+	// streamed: there are sessions, somebody has to hear of each append.
+	streamed atomic.Bool
 
 	mu struct {
 		sync.Mutex
 		gone        error // why this partition takes no more requests, for good; nil while it does
 		leader      bool  // this node leads, and the start of leaderEpoch is durable
+		follower    bool  // this node follows leaderID in leaderEpoch
+		resigning   bool  // an append failed: this node appends no more in this epoch
 		leaderID    kafka.BrokerID
 		leaderEpoch kafka.LeaderEpoch
-		epoch       kafka.PartitionEpoch // of the metadata last applied
-		epochStart  kafka.Offset         // the log's end when this node became leader
+		meta        *metadata.Partition  // last applied
+		epoch       kafka.PartitionEpoch // its
 		progress    progress
-		committed   waitQueue // for the high watermark
-		durable     waitQueue // for this node's disk
-		watchers    []chan<- struct{}
+		sessions    []*Session // at most one for each follower
+		proposal    *proposal  // the one outstanding change of the in-sync set
+		notBefore   time.Time  // the next proposal
+		followed    followed
+		// watermarkEpoch is the leader epoch in which the high watermark was learned last.
+		watermarkEpoch kafka.LeaderEpoch
+		committed      waitQueue // for the high watermark
+		durable        waitQueue // for this node's disk
+		watchers       []chan<- struct{}
 	}
 }
 
-func newPartition(id kafka.TopicPartition, topic string, local kafka.BrokerID, d disk, c config.Topic, codecs *record.Codecs, clk clock.Clock) *Partition {
-	p := &Partition{id: id, topic: topic, local: local, disk: d, codecs: codecs, clock: clk}
+func newPartition(id kafka.TopicPartition, topic string, d disk, c config.Topic, n *node) *Partition {
+	p := &Partition{id: id, topic: topic, disk: d, node: n, ordered: make(chan struct{}, 1)}
 	p.config.Store(&c)
 	p.mu.leaderID = kafka.NoLeader
-	p.mu.leaderEpoch = kafka.NoLeaderEpoch
-	p.mu.progress.local = local
+	p.mu.leaderEpoch, p.mu.watermarkEpoch = kafka.NoLeaderEpoch, kafka.NoLeaderEpoch
+	p.mu.progress.local = n.broker
+	p.mu.progress.lagMax = n.lagMax
 	p.mu.progress.minInsync = int(c.MinInsyncReplicas)
 	p.mu.progress.highWatermark = d.LogStart()
 	d.OnDurable(p.onDurable)
@@ -87,8 +99,8 @@ func (p *Partition) Leader() (id kafka.BrokerID, epoch kafka.LeaderEpoch, led bo
 	return p.mu.leaderID, p.mu.leaderEpoch, p.mu.leader
 }
 
-// Snapshot is the partition's offsets now; NOT_LEADER_OR_FOLLOWER if it is not led here, and the epoch errors of KIP-320
-// if epoch is neither NoLeaderEpoch nor the leader's.
+// Snapshot is the partition's offsets now; NOT_LEADER_OR_FOLLOWER if it is not led here, or if the lease is over, and the
+// epoch errors of KIP-320 if epoch is neither NoLeaderEpoch nor the leader's.
 func (p *Partition) Snapshot(epoch kafka.LeaderEpoch) (Snapshot, error) {
 	s, _, err := p.snapshot(epoch)
 	return s, err
@@ -97,25 +109,50 @@ func (p *Partition) Snapshot(epoch kafka.LeaderEpoch) (Snapshot, error) {
 // snapshot also returns where the leader's epoch starts.
 func (p *Partition) snapshot(epoch kafka.LeaderEpoch) (Snapshot, kafka.Offset, error) {
 	p.mu.Lock()
-	if err := p.checkLeaderLocked(epoch); err != nil {
+	err := p.checkLeaderLocked(epoch)
+	if err == nil && !p.node.leased() {
+		err = p.leaseError()
+	}
+	if err != nil {
 		p.mu.Unlock()
 		return Snapshot{}, 0, err
 	}
-	s := Snapshot{
-		LogStart:      p.disk.LogStart(),
-		HighWatermark: p.mu.progress.highWatermark,
-		LogEnd:        p.disk.LogEnd(),
-		LeaderEpoch:   p.mu.leaderEpoch,
-	}
-	epochStart := p.mu.epochStart
+	s := p.offsetsLocked()
+	epochStart := p.mu.progress.epochStart
 	p.mu.Unlock()
 	s.LastStable = p.lastStable(s.HighWatermark)
 	return s, epochStart, nil
 }
 
+// offsetsLocked is all but the last stable offset, which may need the disk.
+func (p *Partition) offsetsLocked() Snapshot {
+	return Snapshot{
+		LogStart:      p.disk.LogStart(),
+		HighWatermark: p.mu.progress.highWatermark,
+		LogEnd:        p.disk.LogEnd(),
+		LeaderEpoch:   p.mu.leaderEpoch,
+	}
+}
+
+func (p *Partition) leaseError() error {
+	return kafka.ErrNotLeaderOrFollower.With("broker %d has not heard from the controller for so long that %s-%d may have another leader",
+		p.node.broker, p.topic, p.id.Partition)
+}
+
 // checkLeaderLocked judges a request that must reach the leader, in the epoch that the client believes in. The epoch
 // comes first, as in Kafka: it tells the client whose metadata is the older.
 func (p *Partition) checkLeaderLocked(epoch kafka.LeaderEpoch) error {
+	if err := p.checkEpochLocked(epoch); err != nil {
+		return err
+	}
+	if !p.mu.leader {
+		return kafka.ErrNotLeaderOrFollower
+	}
+	return nil
+}
+
+// checkEpochLocked judges the epoch that a client believes in; any replica can.
+func (p *Partition) checkEpochLocked(epoch kafka.LeaderEpoch) error {
 	switch {
 	case p.mu.gone != nil:
 		return p.mu.gone
@@ -123,8 +160,6 @@ func (p *Partition) checkLeaderLocked(epoch kafka.LeaderEpoch) error {
 		return kafka.ErrFencedLeaderEpoch
 	case epoch != kafka.NoLeaderEpoch && epoch > p.mu.leaderEpoch:
 		return kafka.ErrUnknownLeaderEpoch
-	case !p.mu.leader:
-		return kafka.ErrNotLeaderOrFollower
 	}
 	return nil
 }
@@ -164,29 +199,58 @@ func (p *Partition) signalLocked() {
 // onDurable is called by the store, once per group commit, with the new end of what is on this node's disk.
 func (p *Partition) onDurable(end kafka.Offset) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.mu.progress.durable(p.local, end)
-	if !p.mu.leader {
-		return
+	p.mu.progress.durable(p.node.broker, end)
+	moved, followed := false, p.mu.follower
+	switch {
+	case p.mu.leader:
+		p.mu.durable.reached(end)
+		moved = p.advanceLocked()
+	case followed:
+		p.advanceFollowerLocked()
 	}
-	p.mu.durable.reached(end)
-	p.advanceLocked()
+	p.mu.Unlock()
+	if moved {
+		p.tellWatermark()
+	}
+	if followed {
+		p.node.streams.Durable(p)
+	}
 }
 
-// advanceLocked moves the high watermark as far as it goes, and tells whoever waits for it.
-func (p *Partition) advanceLocked() {
+// advanceLocked moves the high watermark of a led partition as far as it goes, and tells whoever waits for it. If it moved
+// the caller tells the streams once it has let go of mu.
+func (p *Partition) advanceLocked() (moved bool) {
 	if !p.mu.progress.advance() {
-		return
+		return false
 	}
 	highWatermark := p.mu.progress.highWatermark
 	p.disk.SetHighWatermark(highWatermark)
+	p.mu.watermarkEpoch = p.mu.leaderEpoch
 	p.mu.committed.reached(highWatermark)
 	p.signalLocked()
+	return true
 }
 
-// describe takes over what the metadata says of replicas and in-sync set.
+// tellStreams tells the streams that a led partition has something new, if it has sessions.
+func (p *Partition) tellStreams() {
+	if p.streamed.Load() {
+		p.node.streams.Changed(p)
+	}
+}
+
+func (p *Partition) tellWatermark() {
+	if p.streamed.Load() {
+		p.node.streams.Watermark(p)
+	}
+}
+
+// describeLocked takes over what the metadata says of replicas and in-sync set.
 func (p *Partition) describeLocked(m *metadata.Partition) {
+	p.mu.meta = m
 	p.mu.epoch = m.PartitionEpoch
 	p.mu.leaderID = m.Leader
 	p.mu.progress.assign(m.Replicas, m.ISR)
+	if pr := p.mu.proposal; pr != nil && m.PartitionEpoch > pr.command.Base {
+		p.mu.proposal, p.mu.progress.proposed = nil, nil // it is this change, or can be none any more
+	}
 }

@@ -2,9 +2,14 @@ package replica
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+	"chronik/internal/store"
 )
 
 // Append appends as the leader, in the order of the calls, and does not wait for the disk. The error is a *kafka.Error
@@ -21,8 +26,9 @@ func (p *Partition) Append(r AppendRequest) (Appended, error) {
 	}
 	res, err := p.disk.Append(batches, epoch, r.Origin)
 	if err != nil {
-		return Appended{}, diskError(err)
+		return Appended{}, p.appendError(epoch, err)
 	}
+	p.tellStreams() // before this node's disk has it
 	return Appended{
 		BaseOffset:  res.BaseOffset,
 		EndOffset:   res.EndOffset(),
@@ -41,7 +47,7 @@ func (p *Partition) admit(r AppendRequest) (kafka.LeaderEpoch, error) {
 	switch {
 	case p.mu.gone != nil:
 		return 0, p.mu.gone
-	case !p.mu.leader, r.LeaderEpoch != kafka.NoLeaderEpoch && r.LeaderEpoch != p.mu.leaderEpoch:
+	case !p.mu.leader, p.mu.resigning, r.LeaderEpoch != kafka.NoLeaderEpoch && r.LeaderEpoch != p.mu.leaderEpoch:
 		return 0, kafka.ErrNotLeaderOrFollower
 	case r.Acks == AcksAll && p.mu.progress.underMinInsync():
 		return 0, kafka.ErrNotEnoughReplicas.With("%s-%d has %d replicas in sync and needs %d (min.insync.replicas)",
@@ -50,15 +56,59 @@ func (p *Partition) admit(r AppendRequest) (kafka.LeaderEpoch, error) {
 	return p.mu.leaderEpoch, nil
 }
 
+// appendError judges why the disk refused. An append that failed after its space was reserved ends leadership: another
+// replica's disk may do better, and no offset is given to other bytes in the same epoch.
+func (p *Partition) appendError(epoch kafka.LeaderEpoch, err error) error {
+	if !errors.Is(err, store.ErrAppendFailed) {
+		return diskError(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.leader && p.mu.leaderEpoch == epoch && !p.mu.resigning && len(p.mu.progress.committed) > 1 {
+		p.mu.resigning = true
+		p.node.background.add(p, jobResign)
+	}
+	return err
+}
+
+// resignLeadership asks for another leader out of the in-sync set.
+func (p *Partition) resignLeadership(ctx context.Context) {
+	p.mu.Lock()
+	c := metadata.SetPartitionLeader{Partition: p.id, Leader: kafka.NoLeader, Base: p.mu.epoch, Reason: fmt.Sprintf("the disk of broker %d refused an append", p.node.broker)}
+	epoch := p.mu.leaderEpoch
+	for _, b := range p.mu.progress.replicas {
+		if broker := p.node.registered(b); b != p.node.broker && slices.Contains(p.mu.progress.committed, b) && broker != nil && !broker.Fenced {
+			c.Leader = b
+			break
+		}
+	}
+	p.mu.Unlock()
+	err := error(kafka.ErrPreferredLeaderNotAvailable.With("no other replica is in sync and live"))
+	if c.Leader != kafka.NoLeader {
+		ctx, cancel := context.WithTimeout(ctx, proposalTimeout)
+		defer cancel()
+		err = p.node.metadata.SetPartitionLeader(ctx, c)
+	}
+	if err == nil {
+		return
+	}
+	p.node.log.Error("a leader whose disk refused an append could not resign; it goes on", "topic", p.topic, "partition", p.id.Partition, "error", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.leaderEpoch == epoch {
+		p.mu.resigning = false
+	}
+}
+
 // WaitCommitted returns once every in-sync replica has everything below end, appended in the given leader epoch, on its
 // disk. NOT_LEADER_OR_FOLLOWER if this node stops leading in that epoch first: whether the records survive is unknown.
 func (p *Partition) WaitCommitted(ctx context.Context, epoch kafka.LeaderEpoch, end kafka.Offset) error {
-	return p.wait(ctx, AcksAll, epoch, end, time.Time{})
+	return p.wait(ctx, AcksAll, epoch, end, time.Time{}, false)
 }
 
 // WaitDurable returns once this node has everything below end on its disk (acks=1).
 func (p *Partition) WaitDurable(ctx context.Context, epoch kafka.LeaderEpoch, end kafka.Offset) error {
-	return p.wait(ctx, AcksLeader, epoch, end, time.Time{})
+	return p.wait(ctx, AcksLeader, epoch, end, time.Time{}, false)
 }
 
 // Wait waits for an append as its acknowledgement level asks, until the deadline at most: REQUEST_TIMED_OUT then, and the
@@ -67,15 +117,15 @@ func (p *Partition) Wait(ctx context.Context, acks Acks, a Appended, deadline ti
 	if acks == AcksNone {
 		return nil
 	}
-	return p.wait(ctx, acks, a.LeaderEpoch, a.EndOffset, deadline)
+	return p.wait(ctx, acks, a.LeaderEpoch, a.EndOffset, deadline, acks == AcksAll)
 }
 
-// wait waits without a limit if deadline is zero.
-func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch, end kafka.Offset, deadline time.Time) error {
+// wait waits without a limit if deadline is zero. With enough it ends, too, when the in-sync set becomes too small.
+func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch, end kafka.Offset, deadline time.Time, enough bool) error {
 	p.mu.Lock()
 	queue, reached := &p.mu.committed, p.mu.progress.highWatermark
 	if acks == AcksLeader {
-		queue, reached = &p.mu.durable, p.mu.progress.endOf(p.local)
+		queue, reached = &p.mu.durable, p.mu.progress.endOf(p.node.broker)
 	}
 	switch {
 	case p.mu.gone != nil:
@@ -87,9 +137,14 @@ func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch
 		return kafka.ErrNotLeaderOrFollower
 	case reached >= end:
 		p.mu.Unlock()
-		return nil
+		return p.afterWait(acks, nil)
+	case enough && p.mu.progress.underMinInsync():
+		err := p.notEnoughLocked()
+		p.mu.Unlock()
+		return err
 	}
 	w := queue.add(end)
+	w.enough = enough
 	if !deadline.IsZero() {
 		p.armLocked(queue, w, deadline)
 	}
@@ -109,7 +164,29 @@ func (p *Partition) wait(ctx context.Context, acks Acks, epoch kafka.LeaderEpoch
 		err = <-w.done // it was answered just now; done has capacity, nobody blocks
 	}
 	queue.release(w)
+	return p.afterWait(acks, err)
+}
+
+// afterWait checks the lease as the answer leaves: without it another leader may be at work, and what only this disk has
+// is not to be acknowledged. What is committed is, whoever leads.
+func (p *Partition) afterWait(acks Acks, err error) error {
+	if err == nil && acks == AcksLeader && !p.node.leased() {
+		return p.leaseError()
+	}
 	return err
+}
+
+// failUnderMinInsyncLocked ends the waits of producers that have to wait for replicas which are no longer there. The
+// records may become committed later: their producers send them again.
+func (p *Partition) failUnderMinInsyncLocked() {
+	if p.mu.committed.len() > 0 && p.mu.progress.underMinInsync() {
+		p.mu.committed.failEnough(p.notEnoughLocked())
+	}
+}
+
+func (p *Partition) notEnoughLocked() error {
+	return kafka.ErrNotEnoughReplicasAfterAppend.With("%s-%d has %d replicas in sync and needs %d (min.insync.replicas)",
+		p.topic, p.id.Partition, len(p.mu.progress.committed), p.mu.progress.effectiveMinInsync())
 }
 
 // armLocked sees to it that the waiter's timer fires no later than the deadline.
@@ -119,9 +196,9 @@ func (p *Partition) armLocked(queue *waitQueue, w *waiter, deadline time.Time) {
 		return
 	}
 	w.firing = deadline
-	left := deadline.Sub(p.clock.Now())
+	left := deadline.Sub(p.node.clock.Now())
 	if w.timer == nil {
-		w.timer = p.clock.AfterFunc(left, func() { p.expire(queue, w) })
+		w.timer = p.node.clock.AfterFunc(left, func() { p.expire(queue, w) })
 	} else {
 		w.timer.Reset(left)
 	}
@@ -135,7 +212,7 @@ func (p *Partition) expire(queue *waitQueue, w *waiter) {
 	w.firing = time.Time{}
 	switch {
 	case w.deadline.IsZero():
-	case p.clock.Now().Before(w.deadline):
+	case p.node.clock.Now().Before(w.deadline):
 		p.armLocked(queue, w, w.deadline)
 	case queue.remove(w):
 		w.done <- kafka.ErrRequestTimedOut
@@ -151,7 +228,8 @@ func (p *Partition) Acknowledged(acks Acks, a Appended) bool {
 	case AcksNone:
 		return true
 	case AcksLeader:
-		reached = p.mu.progress.endOf(p.local)
+		reached = p.mu.progress.endOf(p.node.broker)
 	}
-	return p.mu.gone == nil && p.mu.leader && p.mu.leaderEpoch == a.LeaderEpoch && reached >= a.EndOffset
+	return p.mu.gone == nil && p.mu.leader && p.mu.leaderEpoch == a.LeaderEpoch && reached >= a.EndOffset &&
+		(acks != AcksLeader || p.node.leased())
 }

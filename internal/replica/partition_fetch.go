@@ -10,11 +10,12 @@ import (
 	"chronik/internal/vfs"
 )
 
-// Fetch reads as the leader, without waiting. The caller releases the result's Records. Errors: NOT_LEADER_OR_FOLLOWER,
-// FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, OFFSET_OUT_OF_RANGE below the log start or above the log end, and
-// KAFKA_STORAGE_ERROR. Between the high watermark and the log end there is nothing yet, which is no error.
+// Fetch reads as the leader, or, if the request allows it, as a follower; without waiting. The caller releases the result's
+// Records. Errors: NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, OFFSET_OUT_OF_RANGE below the log
+// start or above the log end, and KAFKA_STORAGE_ERROR. Between the high watermark and the log end there is nothing yet,
+// which is no error. Above a follower's log end it is OFFSET_NOT_AVAILABLE: the leader may well have it (KIP-392).
 func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) {
-	s, err := p.Snapshot(r.LeaderEpoch)
+	s, led, err := p.readable(r)
 	if err != nil {
 		return FetchResult{}, err
 	}
@@ -23,6 +24,10 @@ func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) {
 		if res.Diverging, err = p.diverging(r, s); err != nil || res.Diverging != nil {
 			return res, err
 		}
+	}
+	if r.From > s.LogEnd && !led {
+		return FetchResult{}, kafka.ErrOffsetNotAvailable.With("the follower of %s-%d on broker %d has offsets up to %d, not %d",
+			p.topic, p.id.Partition, p.node.broker, s.LogEnd, r.From)
 	}
 	if r.From < s.LogStart || r.From > s.LogEnd {
 		return FetchResult{}, kafka.ErrOffsetOutOfRange.With("%s-%d has offsets %d to %d, not %d",
@@ -50,6 +55,27 @@ func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) {
 		}
 	}
 	return res, nil
+}
+
+// readable is the partition's offsets as the request may see them: those of its leader, or of a follower.
+func (p *Partition) readable(r FetchRequest) (s Snapshot, led bool, err error) {
+	p.mu.Lock()
+	follows := p.mu.follower && r.AnyReplica
+	if !follows {
+		if err = p.checkLeaderLocked(r.LeaderEpoch); err == nil && r.Isolation != ReadToEnd && !p.node.leased() {
+			err = p.leaseError()
+		}
+	} else {
+		err = p.checkEpochLocked(r.LeaderEpoch)
+	}
+	if err == nil {
+		s = p.offsetsLocked()
+	}
+	p.mu.Unlock()
+	if err == nil {
+		s.LastStable = p.lastStable(s.HighWatermark)
+	}
+	return s, !follows, err
 }
 
 // fetchCopy copies: what lies above the high watermark may be cut while a reader holds it.

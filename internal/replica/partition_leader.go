@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"slices"
 
 	"chronik/internal/config"
 	"chronik/internal/kafka"
@@ -9,48 +10,93 @@ import (
 )
 
 // apply makes the partition agree with the metadata: leader, epoch, replicas, in-sync set. It returns once that holds,
-// which, for a new leader, includes that the start of its epoch is on the disk. Calls for one partition do not overlap.
+// which, for a new leader, includes that the start of its epoch is on the disk, and for a follower that no append of an
+// older epoch comes any more. Calls for one partition do not overlap.
 func (p *Partition) apply(ctx context.Context, m *metadata.Partition) error {
 	p.mu.Lock()
-	if p.mu.gone != nil || m.PartitionEpoch < p.mu.epoch {
+	if p.mu.gone != nil || m.PartitionEpoch < p.mu.epoch || m.LeaderEpoch < p.mu.leaderEpoch {
 		p.mu.Unlock()
 		return nil
 	}
-	leads := m.Leader == p.local
-	if leads && p.mu.leader && m.LeaderEpoch == p.mu.leaderEpoch {
-		p.describeLocked(m)
-		p.advanceLocked()
-		p.mu.Unlock()
+	leads, settled := m.Leader == p.node.broker, m.LeaderEpoch == p.mu.leaderEpoch && m.Leader == p.mu.leaderID
+	if settled && (leads && p.mu.leader || !leads && p.mu.follower == (m.Leader != kafka.NoLeader)) {
+		p.redescribe(m)
 		return nil
 	}
 	p.resignLocked(kafka.ErrNotLeaderOrFollower)
 	p.mu.leaderEpoch = m.LeaderEpoch
 	p.describeLocked(m)
 	p.mu.progress.elect()
+	p.mu.proposal = nil
+	p.mu.followed = followed{highWatermark: p.mu.progress.highWatermark}
 	p.mu.Unlock()
-	if !leads {
+	p.tellStreams() // the sessions of the old epoch end
+	p.streamed.Store(false)
+	if m.Leader == p.node.broker || m.Leader == kafka.NoLeader {
+		p.node.streams.Stop(p)
+	}
+	select {
+	case p.ordered <- struct{}{}: // what an older leader had begun here ends first
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.ordered }()
+	switch m.Leader {
+	case p.node.broker:
+		return p.lead(ctx, m)
+	case kafka.NoLeader:
+		p.disk.Follow(m.LeaderEpoch)
 		return nil
 	}
+	p.startFollowing(m)
+	return nil
+}
+
+// redescribe is apply where leadership stays what it was. It is called with mu locked, and unlocks it.
+func (p *Partition) redescribe(m *metadata.Partition) {
+	reassigned := p.mu.meta == nil || !slices.Equal(p.mu.meta.Replicas, m.Replicas)
+	p.describeLocked(m)
+	led, moved := p.mu.leader, false
+	if led {
+		moved = p.advanceLocked()
+		p.failUnderMinInsyncLocked()
+		p.reviewLocked()
+	}
+	epoch := p.mu.leaderEpoch
+	p.mu.Unlock()
+	if moved {
+		p.tellWatermark()
+	}
+	if led && reassigned {
+		p.node.streams.Lead(p, epoch)
+	}
+}
+
+// lead begins a leader epoch. The caller holds the ordered slot.
+func (p *Partition) lead(ctx context.Context, m *metadata.Partition) error {
 	if err := p.disk.StartEpoch(ctx, m.LeaderEpoch); err != nil {
 		return err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.mu.gone != nil {
+		p.mu.Unlock()
 		return nil
 	}
 	p.mu.leader = true
-	p.mu.epochStart = p.disk.LogEnd() // nobody has appended yet: only a leader does
-	p.mu.progress.reset(p.local, p.disk.DurableEnd())
+	p.mu.progress.begin(p.node.clock.Now(), p.disk.LogEnd()) // nobody has appended yet: only a leader does
+	p.mu.progress.reset(p.node.broker, p.disk.DurableEnd())
 	p.advanceLocked()
 	p.signalLocked()
+	p.mu.Unlock()
+	p.node.streams.Lead(p, m.LeaderEpoch)
 	return nil
 }
 
 // resignLocked ends leadership: what was appended in this epoch may or may not survive, so whoever waits for it is told
 // that this is no longer the leader.
 func (p *Partition) resignLocked(err error) {
-	p.mu.leader = false
+	p.mu.leader, p.mu.follower, p.mu.resigning = false, false, false
+	p.mu.sessions = nil
 	p.mu.committed.fail(err)
 	p.mu.durable.fail(err)
 	p.signalLocked()
@@ -59,12 +105,17 @@ func (p *Partition) resignLocked(err error) {
 // leave ends all service for good: err is what everyone gets from now on.
 func (p *Partition) leave(err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.gone == nil {
+	first := p.mu.gone == nil
+	if first {
 		p.mu.gone = err
 		p.resignLocked(err)
 		p.mu.committed.close(err)
 		p.mu.durable.close(err)
+	}
+	p.mu.Unlock()
+	if first {
+		p.tellStreams()
+		p.node.streams.Stop(p)
 	}
 }
 
@@ -72,9 +123,13 @@ func (p *Partition) leave(err error) {
 func (p *Partition) reconfigure(c config.Topic) {
 	p.config.Store(&c)
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.mu.progress.minInsync = int(c.MinInsyncReplicas)
-	if p.mu.leader { // a smaller min.insync.replicas may release what waits
-		p.advanceLocked()
+	moved := p.mu.leader && p.advanceLocked() // a smaller min.insync.replicas may release what waits
+	if p.mu.leader {
+		p.failUnderMinInsyncLocked()
+	}
+	p.mu.Unlock()
+	if moved {
+		p.tellWatermark()
 	}
 }

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -56,6 +57,12 @@ func (d *testDisk) StartEpoch(ctx context.Context, epoch kafka.LeaderEpoch) erro
 	return nil
 }
 
+func (d *testDisk) Follow(epoch kafka.LeaderEpoch) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.epoch = max(d.epoch, epoch)
+}
+
 func (d *testDisk) sync(to kafka.Offset) {
 	d.mu.Lock()
 	d.durable = to
@@ -84,7 +91,34 @@ func newTestPartition(t *testing.T, minInsync int32) (*Partition, *testDisk) {
 	c := config.Default().Topic
 	c.MinInsyncReplicas = minInsync
 	d := &testDisk{}
-	return newPartition(testID, "orders", 1, d, c, &codecs, clock.System{}), d
+	return newPartition(testID, "orders", d, c, testNode(1)), d
+}
+
+// testNode is a node without peers.
+func testNode(id kafka.BrokerID) *node {
+	return &node{
+		broker: id, codecs: &codecs, clock: clock.System{}, log: slog.New(slog.DiscardHandler), streams: noStreams{}, lagMax: defaultLagMax,
+		background: &background{ctx: context.Background(), workers: 1, done: new(sync.WaitGroup)},
+		metadata:   &testMetadata{image: metadata.Empty()},
+	}
+}
+
+// testMetadata answers as the test says.
+type testMetadata struct {
+	metadata.Store // what the test does not need panics
+	image          *metadata.Image
+	updateISR      func(metadata.UpdateISR) error
+	setLeader      func(metadata.SetPartitionLeader) error
+}
+
+func (m *testMetadata) Image() *metadata.Image { return m.image }
+
+func (m *testMetadata) UpdateISR(_ context.Context, c metadata.UpdateISR) (kafka.PartitionEpoch, error) {
+	return c.Base + 1, m.updateISR(c)
+}
+
+func (m *testMetadata) SetPartitionLeader(_ context.Context, c metadata.SetPartitionLeader) error {
+	return m.setLeader(c)
 }
 
 func apply(t *testing.T, p *Partition, m *metadata.Partition) {

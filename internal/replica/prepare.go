@@ -10,7 +10,7 @@ import (
 // timestamps, and another codec where the topic asks for one. It returns r.Batches, patched, or new memory.
 func (p *Partition) prepare(r AppendRequest) ([]byte, error) {
 	c := p.config.Load()
-	now := p.clock.Now().UnixMilli()
+	now := p.node.clock.Now().UnixMilli()
 	if r.Origin != record.FromClient {
 		return r.Batches, p.stamp(r.Batches, c, now)
 	}
@@ -28,7 +28,7 @@ func (p *Partition) prepare(r AppendRequest) ([]byte, error) {
 	if c.CompressionType != config.CompressionProducer {
 		limits.Codec = record.Codec(c.CompressionType)
 	}
-	valid, err := p.codecs.Validate(r.Batches, &limits)
+	valid, err := p.node.codecs.Validate(r.Batches, &limits)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func (p *Partition) ReadReplicas(dst []ReadReplica, from kafka.Offset) []ReadRep
 		return dst
 	}
 	for _, id := range p.mu.progress.committed {
-		if end := p.mu.progress.endOf(id); id != p.local && end >= from {
+		if end := p.mu.progress.endOf(id); id != p.node.broker && end >= from {
 			dst = append(dst, ReadReplica{id, end})
 		}
 	}

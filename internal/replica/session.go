@@ -11,6 +11,7 @@ type Session struct {
 	follower    kafka.BrokerID
 	brokerEpoch kafka.BrokerEpoch
 	epoch       kafka.LeaderEpoch
+	logStart    kafka.Offset // the follower's; guarded by Partition.mu
 }
 
 // Follower is the broker that is streamed to.
@@ -22,18 +23,10 @@ func (s *Session) LeaderEpoch() kafka.LeaderEpoch { return s.epoch }
 // Acked takes note of what the follower has on its disk, and of where its log starts. Acks are cumulative; they come in the
 // order in which they were sent, on the connection of the Follow. An ack above the leader's log end is an error of the
 // follower's (INVALID_REQUEST): its connection is to be closed. It never blocks.
-func (s *Session) Acked(durable, logStart kafka.Offset) error { return s.p.acked(s, durable, logStart) }
+func (s *Session) Acked(durable, logStart kafka.Offset) error {
+	return s.p.acked(s, durable, logStart)
+}
 
 // Close ends the session: its connection is gone. The follower stays in the in-sync set until it lags, or the controller
 // takes it out. Closing again, or an ended session, changes nothing.
 func (s *Session) Close() { s.p.closeSession(s) }
-
-// Follow answers a follower that wants to be streamed to. It may open files, and waits for nothing else.
-func (p *Partition) Follow(r FollowRequest) FollowDecision { return p.follow(r) }
-
-// ReadForFollower appends batches from an offset on to dst: at most maxBytes, but the first batch always. It does not wait:
-// at the log's end there are none, but the offsets are still those of now. The error is NOT_LEADER_OR_FOLLOWER once the
-// session has ended.
-func (p *Partition) ReadForFollower(s *Session, dst []byte, from kafka.Offset, maxBytes int) (Stretch, error) {
-	return p.readForFollower(s, dst, from, maxBytes)
-}

@@ -16,9 +16,11 @@ type Streams interface {
 	Stop(p *Partition)
 	// Lead says that p is led here and answers Follow in the epoch from now on: what was parked is to be tried again.
 	Lead(p *Partition, epoch kafka.LeaderEpoch)
-	// Changed says that a led partition with a session has something new for ReadForFollower: records, a high watermark, a
-	// log start, or the end of its leadership.
+	// Changed says that a led partition with a session has something new for ReadForFollower: records, a log start, or the end
+	// of its leadership.
 	Changed(p *Partition)
+	// Watermark says that only the high watermark of a led partition with a session moved.
+	Watermark(p *Partition)
 	// Durable says that a followed partition has more on its disk: AckPosition tells how much.
 	Durable(p *Partition)
 }
@@ -61,14 +63,9 @@ type FollowDecision struct {
 	Err         error             // FollowRefuse: a *kafka.Error
 }
 
-// Reset is what an empty replica begins with: the frame Reset.
-type Reset struct {
-	LogStart kafka.Offset      // its log starts and ends there
-	Epochs   []log.EpochOffset // the leader's history of epochs up to there
-	// Producers is a snapshot of the producers' state there (docs/format/producer-snapshot.md), so that a repeated batch is
-	// recognised by whoever leads. Opaque.
-	Producers []byte
-}
+// Reset is what an empty replica begins with: the frame Reset. Its offset is the leader's log start, its epochs the history up
+// to there, and its producers (opaque) make a repeated batch recognised by whoever leads.
+type Reset = log.Beginning
 
 // Stretch is what ReadForFollower found.
 type Stretch struct {

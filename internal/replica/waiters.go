@@ -14,6 +14,7 @@ type waiter struct {
 	end      kafka.Offset
 	done     chan error // capacity 1: whoever answers never blocks
 	deadline time.Time  // zero without one, and while nobody uses the waiter
+	enough   bool       // it ends when the in-sync set becomes too small
 
 	// The timer is left running when an answer comes, as it nearly always does, and looks at the deadline when it
 	// fires: to set and stop it for each wait would cost more than all the rest of waiting.
@@ -67,6 +68,23 @@ func (q *waitQueue) fail(err error) {
 	}
 }
 
+// failEnough answers those with err who wait for enough replicas.
+func (q *waitQueue) failEnough(err error) {
+	kept := q.waiting[:q.head]
+	for _, w := range q.waiting[q.head:] {
+		if w.enough {
+			w.done <- err
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	clear(q.waiting[len(kept):])
+	q.waiting = kept
+	if q.head == len(q.waiting) {
+		q.waiting, q.head = q.waiting[:0], 0
+	}
+}
+
 func (q *waitQueue) answer(err error) {
 	w := q.waiting[q.head]
 	q.waiting[q.head] = nil
@@ -92,7 +110,7 @@ func (q *waitQueue) remove(w *waiter) bool {
 
 // release takes back a waiter whose answer was received, or that was removed.
 func (q *waitQueue) release(w *waiter) {
-	w.deadline = time.Time{}
+	w.deadline, w.enough = time.Time{}, false
 	if len(q.free) < freeWaitersMax && !q.closed {
 		q.free = append(q.free, w)
 	} else {

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"slices"
+	"time"
 
 	"chronik/internal/kafka"
 )
@@ -20,12 +21,20 @@ type progress struct {
 	minInsync     int              // min.insync.replicas as configured
 	ends          []replicaEnd     // what is known of each assigned replica, sorted by broker
 	highWatermark kafka.Offset
+
+	// For the in-sync set (isr.go).
+	lagMax     time.Duration
+	epochStart kafka.Offset // the log's end when this node became leader
+	marks      []endMark    // ascending
 }
 
 // replicaEnd is how far one replica has everything on its disk.
 type replicaEnd struct {
 	broker kafka.BrokerID
 	end    kafka.Offset // durable, exclusive; NoOffset until it has told
+
+	streamed bool      // it follows in this epoch
+	since    time.Time // it does, or does not
 }
 
 // assign takes over assignment and in-sync set from the metadata, and forgets the ends of replicas that are no longer
@@ -35,7 +44,11 @@ func (p *progress) assign(replicas, committed []kafka.BrokerID) {
 	p.committed = slices.Sorted(slices.Values(committed))
 	ends := make([]replicaEnd, 0, len(replicas))
 	for _, b := range slices.Sorted(slices.Values(replicas)) {
-		ends = append(ends, replicaEnd{b, p.endOf(b)})
+		e := replicaEnd{broker: b, end: kafka.NoOffset}
+		if known := p.replica(b); known != nil {
+			e = *known
+		}
+		ends = append(ends, e)
 	}
 	p.ends = ends
 }
@@ -53,20 +66,15 @@ func (p *progress) elect() {
 
 // durable takes note of a replica's durable end. Within an epoch it only grows; an older, late message changes nothing.
 func (p *progress) durable(broker kafka.BrokerID, end kafka.Offset) {
-	for i := range p.ends {
-		if p.ends[i].broker == broker {
-			p.ends[i].end = max(p.ends[i].end, end)
-			return
-		}
+	if r := p.replica(broker); r != nil {
+		r.end = max(r.end, end)
 	}
 }
 
 // reset replaces a replica's durable end, downwards too: its log was cut, or it follows anew.
 func (p *progress) reset(broker kafka.BrokerID, end kafka.Offset) {
-	for i := range p.ends {
-		if p.ends[i].broker == broker {
-			p.ends[i].end = end
-		}
+	if r := p.replica(broker); r != nil {
+		r.end = end
 	}
 }
 
@@ -109,10 +117,17 @@ func (p *progress) inMaximalISR(b kafka.BrokerID) bool {
 }
 
 func (p *progress) endOf(b kafka.BrokerID) kafka.Offset {
-	for i := range p.ends {
-		if p.ends[i].broker == b {
-			return p.ends[i].end
-		}
+	if r := p.replica(b); r != nil {
+		return r.end
 	}
 	return kafka.NoOffset
+}
+
+func (p *progress) replica(b kafka.BrokerID) *replicaEnd {
+	for i := range p.ends {
+		if p.ends[i].broker == b {
+			return &p.ends[i]
+		}
+	}
+	return nil
 }

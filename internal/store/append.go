@@ -11,6 +11,9 @@ import (
 	"chronik/internal/record"
 )
 
+// ErrAppendFailed marks the error of an append that failed after its space was reserved: a leader gives up its epoch then.
+var ErrAppendFailed = errors.New("the append failed")
+
 // Result tells what became of an append.
 type Result struct {
 	BaseOffset    kafka.Offset
@@ -26,9 +29,24 @@ func (r Result) EndOffset() kafka.Offset { return r.LastOffset + 1 }
 // Append appends validated batches as the leader of epoch: it numbers them in place, writes them to the page cache and
 // submits them to the WAL, in the order of the calls. It does not wait for the disk; see OnDurable. The caller may reuse
 // batches. Errors are those of log.Append; KAFKA_STORAGE_ERROR if there is no space, which heals by itself, or if the
-// storage failed. After an error nothing was appended.
+// storage failed. After an error nothing was appended; ErrAppendFailed where it was tried.
 func (p *Partition) Append(batches []byte, epoch kafka.LeaderEpoch, origin record.Origin) (Result, error) {
-	return p.append(batches, func(l *log.Log) (log.Placement, error) { return l.Append(batches, epoch, origin) })
+	return p.append(batches, func(l *log.Log) (log.Placement, error) {
+		if epoch < p.fence {
+			return log.Placement{}, fmt.Errorf("append to %s in leader epoch %d, it follows in epoch %d: %w", p.name(), epoch, p.fence, log.ErrNotAtEnd)
+		}
+		return l.Append(batches, epoch, origin)
+	})
+}
+
+// Follow ends leadership: no Append of an older epoch than this one comes after it. It waits for one that is under way.
+// Retention follows the leader's log start from now on, until StartEpoch.
+func (p *Partition) Follow(epoch kafka.LeaderEpoch) {
+	p.lockAppend()
+	defer p.unlockAppend()
+	p.fence = max(p.fence, epoch)
+	p.leads.Store(false)
+	p.follows.Store(true)
 }
 
 // AppendReplicated appends batches that a leader numbered, exactly at the log's end (log.ErrNotAtEnd otherwise).
@@ -66,7 +84,7 @@ func (p *Partition) append(batches []byte, write func(*log.Log) (log.Placement, 
 	p.markDirty()
 	p.logEnd.Store(int64(at.EndOffset))
 	if _, err := p.s.submit(&op, p, batches, at.Segment); err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("%w (%w)", err, ErrAppendFailed)
 	}
 	p.sinceSnapshot.Add(at.Length)
 	p.s.appended(at.Length)
@@ -83,11 +101,11 @@ func (p *Partition) appendError(err error) error {
 	case errors.As(err, &protocol), errors.Is(err, log.ErrNotAtEnd):
 		return err
 	case errors.Is(err, syscall.ENOSPC):
-		return kafka.ErrKafkaStorageError.With("no space left for partition %s: free some in %s", p.name(), p.s.o.Dir)
+		return fmt.Errorf("%w (%w)", kafka.ErrKafkaStorageError.With("no space left for partition %s: free some in %s", p.name(), p.s.o.Dir), ErrAppendFailed)
 	}
 	p.s.o.Logger.Error("append failed", "partition", p.name(), "error", err)
 	p.s.failIfSync(err)
-	return storageError(err)
+	return fmt.Errorf("%w (%w)", storageError(err), ErrAppendFailed)
 }
 
 // storageError gives an error that has no code of its own KAFKA_STORAGE_ERROR's.

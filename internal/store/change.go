@@ -25,11 +25,13 @@ func (p *Partition) submitEpoch(epoch kafka.LeaderEpoch) (wal.LSN, error) {
 	if err := p.usable(); err != nil {
 		return 0, err
 	}
-	p.leads.Store(true)
 	last := p.Epoch().Epoch
-	if epoch < last {
-		return 0, fmt.Errorf("start leader epoch %d of %s after %d: %w", epoch, p.name(), last, log.ErrNotAtEnd)
+	if epoch < max(last, p.fence) {
+		return 0, fmt.Errorf("start leader epoch %d of %s after %d: %w", epoch, p.name(), max(last, p.fence), log.ErrNotAtEnd)
 	}
+	p.fence = epoch
+	p.leads.Store(true)
+	p.follows.Store(false)
 	end := p.LogEnd()
 	if epoch > last {
 		if err := p.noteEpoch(epoch, end); err != nil {
@@ -67,10 +69,11 @@ func (p *Partition) noteEpoch(epoch kafka.LeaderEpoch, end kafka.Offset) error {
 }
 
 // Truncate cuts everything at and behind an offset. It returns once the cut is durable; what is appended afterwards
-// belongs to a new generation of the log. The end may come to lie before the offset, at a batch's start.
+// belongs to a new generation of the log. The end may come to lie before the offset, at a batch's start. A leader epoch
+// that began where the log ends then, and has no record, is forgotten.
 func (p *Partition) Truncate(ctx context.Context, to kafka.Offset) error {
 	return p.restructure(ctx, func(l *log.Log) error {
-		if to >= l.LogEnd() {
+		if end := l.LogEnd(); to > end || to == end && l.Epoch().Offset < end {
 			return nil
 		}
 		if _, err := p.syncLog(l); err != nil {
@@ -93,14 +96,28 @@ func (p *Partition) Truncate(ctx context.Context, to kafka.Offset) error {
 
 // Reset drops everything and starts again, empty, at an offset; durable when it returns.
 func (p *Partition) Reset(ctx context.Context, offset kafka.Offset) error {
+	return p.ResetTo(ctx, log.Beginning{Offset: offset})
+}
+
+// ResetTo drops everything and starts again, empty, with what another replica gave it to go on from; durable when it
+// returns. CORRUPT_MESSAGE if that is broken: nothing has changed then.
+func (p *Partition) ResetTo(ctx context.Context, b log.Beginning) error {
+	if err := b.Check(); err != nil {
+		return kafka.ErrCorruptMessage.With("partition %s cannot begin at offset %d: %v", p.name(), b.Offset, err)
+	}
 	return p.restructure(ctx, func(l *log.Log) error {
-		op := operation{kind: opReset, id: p.id, generation: l.Generation() + 1, offset: offset}
+		op := operation{kind: opReset, id: p.id, generation: l.Generation() + 1, offset: b.Offset, beginning: b}
 		return p.logged(ctx, &op, func() error {
-			err := l.Reset(offset)
-			if err == nil {
-				p.logStart.Store(int64(offset))
-				p.ended(offset, l)
+			if err := l.Reset(b.Offset); err != nil {
+				return err
 			}
+			p.logStart.Store(int64(b.Offset))
+			p.ended(b.Offset, l)
+			if len(b.Epochs) == 0 && len(b.Producers) == 0 {
+				return nil
+			}
+			err := l.Begin(b)
+			p.markDirty() // a checkpoint behind this operation has to sync what it brought
 			return err
 		})
 	})
@@ -127,6 +144,9 @@ func (p *Partition) SetLogStart(ctx context.Context, offset kafka.Offset) error 
 	}
 	if offset <= p.LogStart() {
 		return nil
+	}
+	if end := p.LogEnd(); offset > end { // it was reset meanwhile
+		return kafka.ErrOffsetOutOfRange.With("cannot delete records of %s up to offset %d: it ends at %d", p.name(), offset, end)
 	}
 	l, err := p.opened()
 	if err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"chronik/internal/kafka"
 	"chronik/internal/log"
@@ -44,6 +45,8 @@ type operation struct {
 	epoch  kafka.LeaderEpoch
 	offset kafka.Offset   // of epoch, truncate, reset
 	base   log.Checkpoint // of truncate and log start
+
+	beginning log.Beginning // of a reset that has one; its offset is offset
 }
 
 const (
@@ -79,8 +82,40 @@ func (o *operation) encode(b []byte) []byte {
 	case opReset:
 		b = binary.LittleEndian.AppendUint64(b, o.generation)
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.offset))
+		b = appendBeginning(b, &o.beginning)
 	}
 	return b
+}
+
+// appendBeginning adds nothing for a reset without one, as they were written before there were any.
+func appendBeginning(b []byte, g *log.Beginning) []byte {
+	if len(g.Epochs) == 0 && len(g.Producers) == 0 {
+		return b
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(g.Epochs)))
+	for _, e := range g.Epochs {
+		b = binary.LittleEndian.AppendUint32(b, uint32(e.Epoch))
+		b = binary.LittleEndian.AppendUint64(b, uint64(e.Offset))
+	}
+	return append(b, g.Producers...)
+}
+
+func (d *decoder) beginning(offset kafka.Offset) (g log.Beginning) {
+	g.Offset = offset
+	if len(d.b) == 0 {
+		return g
+	}
+	n := d.u32()
+	if int64(n) > int64(len(d.b)/12) {
+		d.bad = true
+		return g
+	}
+	for range n {
+		g.Epochs = append(g.Epochs, log.EpochOffset{Epoch: kafka.LeaderEpoch(d.u32()), Offset: kafka.Offset(d.u64())})
+	}
+	g.Producers = slices.Clone(d.take(len(d.b)))
+	d.bad = d.bad || g.Check() != nil
+	return g
 }
 
 // decodeOperation reads a record. batches are those of an append that is not by reference; they point into r.Data.
@@ -109,6 +144,7 @@ func decodeOperation(r wal.Record) (o operation, batches []byte, err error) {
 		o.base = d.state()
 	case opReset:
 		o.generation, o.offset = d.u64(), kafka.Offset(d.u64())
+		o.beginning = d.beginning(o.offset)
 	case opCreate, opDelete:
 	default:
 		d.bad = true

@@ -20,10 +20,11 @@ type Partition struct {
 	id     kafka.TopicPartition
 	stream wal.Stream
 
-	appending chan struct{} // one-slot: the order of appends, held over the write
-	head      []byte        // appending's: room for a WAL record's head
-	changing  chan struct{} // one-slot: truncation, reset, log start, deletion; taken before appending
-	opening   chan struct{} // one-slot
+	appending chan struct{}     // one-slot: the order of appends, held over the write
+	head      []byte            // appending's: room for a WAL record's head
+	fence     kafka.LeaderEpoch // appending's: no append of an older epoch as its leader
+	changing  chan struct{}     // one-slot: truncation, reset, log start, deletion; taken before appending
+	opening   chan struct{}     // one-slot
 
 	log           atomic.Pointer[log.Log]
 	logEnd        atomic.Int64
@@ -33,6 +34,7 @@ type Partition struct {
 	dirty         atomic.Bool
 	deleting      atomic.Bool
 	leads         atomic.Bool                     // it was last told of a leader epoch of its own, not given a leader's batches
+	follows       atomic.Bool                     // it was last told to follow: its leader says what goes
 	lazy          atomic.Bool                     // sync = interval
 	segment       atomic.Pointer[log.SegmentFile] // appended to last, nil if it was synced since
 	sinceSnapshot atomic.Int64                    // bytes appended since the producers' state was written
@@ -68,6 +70,7 @@ func (s *Store) newPartition(id kafka.TopicPartition, st partitionState) *Partit
 	p := &Partition{
 		s: s, id: id,
 		appending: make(chan struct{}, 1), changing: make(chan struct{}, 1), opening: make(chan struct{}, 1),
+		fence: kafka.NoLeaderEpoch,
 	}
 	p.mu.state = st
 	p.mu.config = s.o.Config.Topic

@@ -74,6 +74,28 @@ func (p *Partition) Epoch() log.EpochOffset {
 	return p.mu.state.epoch
 }
 
+// LastRecordEpoch is the leader epoch of the last record; NoLeaderEpoch if there was none. It opens the log only where it
+// cannot tell otherwise: ten thousand partitions begin to follow each time a node starts.
+func (p *Partition) LastRecordEpoch() kafka.LeaderEpoch {
+	end := p.LogEnd()
+	if last := p.Epoch(); last.Epoch == kafka.NoLeaderEpoch && p.log.Load() != nil || last.Epoch != kafka.NoLeaderEpoch && last.Offset < end {
+		return last.Epoch
+	}
+	if end == 0 {
+		return kafka.NoLeaderEpoch
+	}
+	return p.EpochForOffset(end - 1)
+}
+
+// Beginning is what a replica starts with that gets this log's batches from the log's start on; see log.Log.Beginning.
+func (p *Partition) Beginning() (log.Beginning, error) {
+	l, err := p.opened()
+	if err != nil {
+		return log.Beginning{}, storageError(err)
+	}
+	return l.Beginning()
+}
+
 // FirstUnstable is the first offset of a transaction that is undecided, or decided above the high watermark; NoOffset if
 // there is none.
 func (p *Partition) FirstUnstable() kafka.Offset {

@@ -146,6 +146,8 @@ func (r *recovery) apply(rec wal.Record) error {
 		if op.generation == pl.generation && pl.synced.Generation < op.generation {
 			err = r.applyTruncate(pl, &op)
 		}
+	case opReset:
+		err = r.applyReset(pl, &op)
 	}
 	if err != nil {
 		return fmt.Errorf("replay WAL record %d (%s of partition %s): %w", rec.LSN, opNames[op.kind], op.id, err)
@@ -226,6 +228,22 @@ func (r *recovery) applyTruncate(pl *plan, op *operation) error {
 		return err
 	}
 	_, err = l.TruncateTo(op.offset)
+	return err
+}
+
+// applyReset gives the log what the reset brought. That it is empty and where it starts is in the plan's state already; if
+// it is not empty that state is later, and was synced with all of it.
+func (r *recovery) applyReset(pl *plan, op *operation) error {
+	if op.generation != pl.generation || pl.synced.EndOffset != op.offset || len(op.beginning.Epochs) == 0 && len(op.beginning.Producers) == 0 {
+		return nil
+	}
+	l, err := r.open(pl)
+	if err != nil {
+		return err
+	}
+	if err = l.Begin(op.beginning); errors.Is(err, log.ErrNotAtEnd) {
+		return nil
+	}
 	return err
 }
 

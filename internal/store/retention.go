@@ -31,8 +31,8 @@ func (s *Store) retentionLoop() {
 }
 
 // ApplyRetention removes what retention.ms and retention.bytes let go, of every partition with cleanup.policy=delete,
-// below its high watermark, and forgets producers that have been silent for long (producer.id.expiration.ms) where the
-// partition is led: a follower learns from the leader's log which it knows.
+// below its high watermark; a follower's log starts where its leader's does. It also forgets producers that have been silent
+// for long (producer.id.expiration.ms) where the partition is led: a follower learns from the leader's log which it knows.
 func (s *Store) ApplyRetention() {
 	for _, p := range s.Partitions() {
 		select {
@@ -51,7 +51,7 @@ func (s *Store) ApplyRetention() {
 
 func (p *Partition) applyRetention() error {
 	c := p.topic()
-	if !c.CleanupPolicy.Delete || p.LogEnd() == p.LogStart() {
+	if !c.CleanupPolicy.Delete || p.LogEnd() == p.LogStart() || p.follows.Load() {
 		return nil
 	}
 	l, err := p.opened()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"chronik/internal/admin"
 	"chronik/internal/api"
@@ -18,12 +19,14 @@ import (
 	"chronik/internal/controller"
 	"chronik/internal/group"
 	"chronik/internal/kafka"
+	"chronik/internal/lifecycle"
 	"chronik/internal/metadata"
 	"chronik/internal/peer"
 	"chronik/internal/record"
 	"chronik/internal/replica"
 	"chronik/internal/server"
 	"chronik/internal/store"
+	"chronik/internal/stream"
 	"chronik/internal/vfs"
 )
 
@@ -60,6 +63,11 @@ type Broker struct {
 	// Of a node that is not alone; nil otherwise.
 	clusterListener net.Listener
 	peers           *peer.Node
+	links           *controller.Links
+	streams         *stream.Streams
+	agent           *lifecycle.Agent
+	begin           controller.Start // what was found of the cluster
+	opened          atomic.Pointer[replica.Manager]
 
 	incarnation  [16]byte       // drawn by this process
 	sharedCodecs *record.Codecs // one for the whole node: their pools are what costs
@@ -97,9 +105,11 @@ func (b *Broker) Start(ctx context.Context) error {
 	}{
 		{"listeners are being opened", b.openListeners},
 		{"storage is being opened", b.openStorage},
+		{"the cluster is being formed or joined", b.joinCluster},
 		{"metadata are being opened", b.openMetadata},
 		{"partitions are being opened", b.openPartitions},
 		{"listeners are being started", b.serve},
+		{"the controller is being told that this node serves", b.ready},
 	} {
 		b.say(step.state)
 		if err := step.run(ctx); err != nil {
@@ -133,6 +143,9 @@ func (b *Broker) openListeners(context.Context) (err error) {
 	if b.server, err = server.New(opts); err != nil {
 		return inUse(err, "kafka")
 	}
+	if err := b.openCluster(); err != nil {
+		return err
+	}
 	if b.cfg.HTTP == "" {
 		return nil
 	}
@@ -159,22 +172,15 @@ func (b *Broker) openStorage(ctx context.Context) (err error) {
 }
 
 func (b *Broker) openMetadata(ctx context.Context) (err error) {
-	identity := b.store.Identity()
-	b.controller, err = controller.Open(controller.Options{
-		FS: b.deps.FS, Dir: b.metadataDir(), NodeID: kafka.BrokerID(b.cfg.NodeID), Directory: identity.Directory,
-		ClusterID: identity.ClusterID, Joined: identity.ClusterID != "",
-		Defaults: controller.Defaults{
-			Partitions: b.cfg.NumPartitions, ReplicationFactor: max(0, b.cfg.DefaultReplicationFactor),
-			SyncInterval: b.cfg.Topic.Sync == config.SyncInterval,
-		},
-		Limits:       controller.Limits{Partitions: int(b.cfg.PartitionsMax)},
-		WALFileBytes: b.cfg.MetadataWALFileBytes,
-		Clock:        b.deps.Clock, Logger: b.log.With("component", "controller"), Fatal: b.fatal,
-	})
-	if err != nil {
+	if b.controller, err = controller.Open(b.controllerOptions()); err != nil {
 		return err
 	}
 	b.handlers.Store = b.controller
+	if b.begin.Joins() { // the metadata come once others know of this node
+		if err := b.register(ctx); err != nil {
+			return err
+		}
+	}
 	// Until the log is replayed the image is that of the last snapshot: the configurations in force may be later.
 	if err := b.controller.Barrier(ctx); err != nil {
 		return fmt.Errorf("replay the metadata: %w", err)
@@ -185,26 +191,48 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 	if err := b.handlers.RefreshConfig(); err != nil {
 		return fmt.Errorf("the configuration that clients have set on this broker does not fit the one given at start: %w", err)
 	}
+	if b.begin.Joins() {
+		return nil
+	}
 	return b.register(ctx)
 }
 
-// register announces this process, which gives a new leader epoch to all that an earlier one led.
-func (b *Broker) register(ctx context.Context) error {
-	cmd := metadata.RegisterBroker{ID: kafka.BrokerID(b.cfg.NodeID), Directory: b.store.Identity().Directory, Rack: b.cfg.Rack,
-		Incarnation: b.incarnation, Endpoints: b.endpoints(), Unclean: b.store.Unclean()}
-	if _, err := b.controller.RegisterBroker(ctx, cmd); err != nil {
-		return fmt.Errorf("register broker %d: %w", b.cfg.NodeID, err)
+func (b *Broker) controllerOptions() controller.Options {
+	identity := b.store.Identity()
+	o := controller.Options{
+		FS: b.deps.FS, Dir: b.metadataDir(), NodeID: kafka.BrokerID(b.cfg.NodeID), Directory: identity.Directory,
+		ClusterID: identity.ClusterID, Joined: identity.ClusterID != "",
+		Defaults: controller.Defaults{
+			Partitions: b.cfg.NumPartitions, ReplicationFactor: max(0, b.cfg.DefaultReplicationFactor),
+			SyncInterval: b.cfg.Topic.Sync == config.SyncInterval,
+		},
+		Lifecycle: controller.LifecycleOptions{
+			Lease: b.cfg.BrokerLease, Balance: b.cfg.LeaderRebalance,
+			BalanceInterval: time.Duration(b.cfg.LeaderRebalanceSeconds) * time.Second,
+		},
+		Limits:       controller.Limits{Partitions: int(b.cfg.PartitionsMax)},
+		WALFileBytes: b.cfg.MetadataWALFileBytes,
+		Clock:        b.deps.Clock, Logger: b.log.With("component", "controller"), Fatal: b.fatal,
 	}
-	return nil
+	if b.peers != nil { // a nil pointer in an interface is no nil
+		o.Transport, o.Start, o.ClusterAddress, o.LastHeard = b.links, b.begin, b.peers.Self().Address, b.peers.LastHeard
+	}
+	return o
 }
 
 func (b *Broker) openPartitions(ctx context.Context) error {
 	b.replicas = replica.NewManager(replica.Options{
 		Metadata: b.controller, Store: b.store, Broker: kafka.BrokerID(b.cfg.NodeID), Config: b.cfg, Codecs: b.codecs(),
-		Clock: b.deps.Clock, Logger: b.log.With("component", "replica"),
+		Clock: b.deps.Clock, Logger: b.log.With("component", "replica"), Lease: b.leaseHeld, BrokerEpoch: b.brokerEpoch,
+		LagMax: b.cfg.ReplicaLagMax,
 	})
 	b.handlers.Replicas = b.replicas
+	if b.streams != nil {
+		b.replicas.SetStreams(b.streams)
+		b.streams.Start(b.replicas)
+	}
 	b.replicas.Start()
+	b.opened.Store(b.replicas)
 	if err := b.replicas.WaitApplied(ctx, b.controller.Image().Offset()); err != nil {
 		return fmt.Errorf("open partitions: %w", err)
 	}

@@ -195,10 +195,11 @@ func (h *Handlers) fillCreated(rt *kmsg.CreateTopicsResponseTopic, topic *metada
 	if p := topic.Partitions.At(0); p != nil {
 		rt.ReplicationFactor = int16(len(p.Replicas))
 	}
-	layers := h.layers(h.Store.Image())
+	img := h.Store.Image()
+	layers := h.layers(img)
 	rt.Configs = make([]kmsg.CreateTopicsResponseTopicConfig, 0, len(config.TopicKeys()))
 	for i := range config.TopicKeys() {
-		e := layers.Topic(&config.TopicKeys()[i], topic.Config)
+		e := topicEntry(img, layers, &config.TopicKeys()[i], topic)
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
 		c.Name, c.Value, c.Source = e.Key.Name, &e.Value, int8(e.Source)
 		rt.Configs = append(rt.Configs, c)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -30,6 +31,13 @@ type deletion struct {
 	id    kafka.TopicID
 	err   error
 	valid bool
+}
+
+func (d *deletion) find(img *metadata.Image) *metadata.Topic {
+	if d.name != nil {
+		return img.Topic(*d.name)
+	}
+	return img.TopicByID(d.id)
 }
 
 func (h *Handlers) doDeleteTopics(ctx context.Context, r *Request, req *kmsg.DeleteTopicsRequest) *kmsg.DeleteTopicsResponse {
@@ -73,19 +81,10 @@ func asked(req *kmsg.DeleteTopicsRequest) []deletion {
 // resolveDeletions finds names and IDs; what is named more than once is answered once, with an error.
 func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []deletion {
 	img := h.Store.Image()
-	find := func(d *deletion) *metadata.Topic {
-		if d.name != nil {
-			return img.Topic(*d.name)
-		}
-		return img.TopicByID(d.id)
-	}
 	var sure surely
-	for i := range topics {
-		if find(&topics[i]) == nil { // another node may know better
-			_ = sure.ask(ctx, h)
-			img = h.Store.Image()
-			break
-		}
+	if slices.ContainsFunc(topics, func(d deletion) bool { return d.find(img) == nil }) { // another node may know better
+		_ = sure.ask(ctx, h)
+		img = h.Store.Image()
 	}
 	names, ids := map[string]int{}, map[kafka.TopicID]int{}
 	for i := range topics {
@@ -122,7 +121,7 @@ func (h *Handlers) resolveDeletions(ctx context.Context, topics []deletion) []de
 			d.err = kafka.ErrInvalidRequest.With("topic ID %s is given %d times", d.id, ids[d.id])
 			ids[d.id] = 0
 		default:
-			topic := find(&d)
+			topic := d.find(img)
 			switch {
 			case topic == nil && sure.err != nil:
 				d.err = sure.err

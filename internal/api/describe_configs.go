@@ -75,7 +75,7 @@ func (h *Handlers) configEntries(img *metadata.Image, resource *kmsg.DescribeCon
 		}
 		keys := config.TopicKeys()
 		for i := range keys {
-			entries = append(entries, layers.Topic(&keys[i], topic.Config))
+			entries = append(entries, topicEntry(img, layers, &keys[i], topic))
 		}
 		return entries, nil
 	case kmsg.ConfigResourceTypeBroker:
@@ -87,7 +87,7 @@ func (h *Handlers) configEntries(img *metadata.Image, resource *kmsg.DescribeCon
 		keys := config.BrokerKeys()
 		for i := range keys {
 			if name != "" {
-				entries = append(entries, layers.Broker(&keys[i]))
+				entries = append(entries, withClusterDefault(img, layers.Broker(&keys[i])))
 			} else if value, ok := layers.AllBrokers[keys[i].Name]; ok {
 				entries = append(entries, config.Entry{Key: &keys[i], Value: value, Set: true, Source: config.FromAllBrokers,
 					Synonyms: []config.Synonym{{Name: keys[i].Name, Value: value, Source: config.FromAllBrokers}}})
@@ -96,6 +96,24 @@ func (h *Handlers) configEntries(img *metadata.Image, resource *kmsg.DescribeCon
 		return entries, nil
 	}
 	return nil, unsupportedResource(resource.ResourceType)
+}
+
+func topicEntry(img *metadata.Image, layers *config.Layers, k *config.Key, topic *metadata.Topic) config.Entry {
+	return withClusterDefault(img, layers.Topic(k, topic.Config))
+}
+
+// withClusterDefault puts in the default of a key that follows the number of brokers, where nobody has set it.
+func withClusterDefault(img *metadata.Image, e config.Entry) config.Entry {
+	if e.Key.Name != metadata.MinInsyncReplicasKey || e.Source != config.FromDefault {
+		return e
+	}
+	e.Value = strconv.Itoa(img.DefaultMinInsyncReplicas())
+	for i := range e.Synonyms {
+		if e.Synonyms[i].Source == config.FromDefault {
+			e.Synonyms[i].Value = e.Value
+		}
+	}
+	return e
 }
 
 func unsupportedResource(t kmsg.ConfigResourceType) error {

@@ -42,6 +42,7 @@ var table = []Key{
 	api(33, 0, 2, (*Handlers).alterConfigs),
 	api(37, 0, 3, (*Handlers).createPartitions),
 	api(42, 0, 2, (*Handlers).deleteGroups),
+	api(43, 0, 2, (*Handlers).electLeaders),
 	api(44, 0, 1, (*Handlers).incrementalAlterConfigs),
 	api(47, 0, 0, (*Handlers).offsetDelete),
 	api(60, 0, 2, (*Handlers).describeCluster),

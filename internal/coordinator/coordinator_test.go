@@ -386,3 +386,57 @@ func TestAnsweredIsCommitted(t *testing.T) {
 		t.Fatalf("only %d operations were answered in all", total)
 	}
 }
+
+// A node whose lease is over tells nobody what it believes, for another may lead and know more; what was committed is true
+// whatever the lease.
+func TestReadsNeedTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		r.log.mu.Lock()
+		r.log.lapsed = true
+		r.log.mu.Unlock()
+		failure(t, r.get("a"), kafka.ErrNotCoordinator)
+		write, read := r.add("a"), r.get("a")
+		synctest.Wait()
+		r.log.commit()
+		if value(t, write) != 1 || value(t, read) != 1 {
+			t.Fatal("wrong values")
+		}
+		failure(t, r.get("a"), kafka.ErrNotCoordinator)
+		r.log.mu.Lock()
+		r.log.lapsed = false
+		r.log.mu.Unlock()
+		if value(t, r.get("a")) != 1 {
+			t.Fatal("wrong value")
+		}
+	})
+}
+
+// A log that is read and then takes nothing is not read over and over.
+func TestReloadsBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loads := 0
+		log := newFakeLog(true)
+		r := newRig(log, func(o *Options[*counters]) {
+			open := o.Open
+			o.Open = func(ctx context.Context, p int32, e kafka.LeaderEpoch) (Log, error) {
+				loads++
+				return open(ctx, p, e)
+			}
+		})
+		defer r.Close()
+		r.Elect(0, 1)
+		for range 1000 { // 10 s of clients that try every 10 ms
+			synctest.Wait()
+			log.fail(kafka.ErrNotEnoughReplicas)
+			_, _ = r.add("a").Wait(t.Context())
+			time.Sleep(10 * time.Millisecond)
+		}
+		if loads > 20 {
+			t.Errorf("loaded %d times in 10 s", loads)
+		}
+	})
+}

@@ -22,6 +22,7 @@ type fakeLog struct {
 	appends  int
 	failNext error
 	lost     bool
+	lapsed   bool // the lease
 	watchers map[chan<- struct{}]int
 }
 
@@ -88,6 +89,12 @@ func (l *fakeLog) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failNext = err
+}
+
+func (l *fakeLog) Held() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.lapsed
 }
 
 func (l *fakeLog) Offsets() (Offsets, error) {

@@ -17,6 +17,9 @@ type Log interface {
 	// Read appends whole batches to dst, the first one at or over the offset from; at least one batch unless from is the
 	// end offset.
 	Read(dst []byte, from kafka.Offset, maxBytes int) ([]byte, error)
+	// Held tells whether this node may answer for what no commit confirms: its lease. Another node may lead otherwise, and
+	// know more.
+	Held() bool
 	// Watch signals w, without blocking, when Offsets may have changed, until the returned function is called.
 	Watch(w chan<- struct{}) (unwatch func())
 }

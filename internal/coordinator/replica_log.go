@@ -6,13 +6,18 @@ import (
 	"chronik/internal/replica"
 )
 
-// OnReplica is the log of a partition that this node leads in the epoch.
-func OnReplica(p *replica.Partition, epoch kafka.LeaderEpoch) Log { return replicaLog{p, epoch} }
+// OnReplica is the log of a partition that this node leads in the epoch; held tells whether it holds its lease.
+func OnReplica(p *replica.Partition, epoch kafka.LeaderEpoch, held func() bool) Log {
+	return replicaLog{p, epoch, held}
+}
 
 type replicaLog struct {
 	partition *replica.Partition
 	epoch     kafka.LeaderEpoch
+	held      func() bool
 }
+
+func (l replicaLog) Held() bool { return l.held() }
 
 func (l replicaLog) Append(batches []byte) (kafka.Offset, error) {
 	done, err := l.partition.Append(replica.AppendRequest{

@@ -128,10 +128,13 @@ func (s *shard[M]) run() {
 	for s.ctx.Err() == nil {
 		m, err := s.load()
 		if err == nil {
-			backoff = backoffMin
 			log.Debug("coordinator serves", "end", int64(s.end))
+			began := s.rt.opts.Clock.Now()
 			err = s.serve(m)
 			s.unload(m, err)
+			if s.rt.opts.Clock.Now().Sub(began) > backoffMax {
+				backoff = backoffMin // a log that takes nothing is not read over and over
+			}
 		}
 		if s.ctx.Err() != nil {
 			break

@@ -92,6 +92,9 @@ func (s *shard[M]) perform(m M, op operation[M]) {
 		last := &s.flight[len(s.flight)-1]
 		last.answers = append(last.answers, tx.answers...)
 		last.ops++
+	case !s.log.Held():
+		s.expire(&batch{answers: tx.answers, ops: 1}, kafka.ErrNotCoordinator.With(
+			"this node has not heard of the controller for long: another may lead partition %d of %s", s.partition, s.rt.opts.Topic))
 	default:
 		s.deliver(tx.answers, 1)
 	}

@@ -19,6 +19,6 @@ func OnReplicas(replicas *replica.Manager, store metadata.Store) func(context.Co
 		if err != nil {
 			return nil, err
 		}
-		return coordinator.OnReplica(p, epoch), nil
+		return coordinator.OnReplica(p, epoch, replicas.Held), nil
 	}
 }

@@ -152,6 +152,9 @@ var schemas = []schema{
 		i32, boolean,
 	}},
 	{key: 42, name: "DeleteGroups", max: 3, flexible: 2, fields: []field{values[string](str)}},
+	{key: 43, name: "ElectLeaders", max: 2, flexible: 2, fields: []field{
+		i8.from(1), structs[kmsg.ElectLeadersRequestTopic](str, values[int32](i32)), i32,
+	}},
 	{key: 44, name: "IncrementalAlterConfigs", max: 1, flexible: 1, fields: []field{
 		structs[kmsg.IncrementalAlterConfigsRequestResource](i8, str,
 			structs[kmsg.IncrementalAlterConfigsRequestResourceConfig](str, i8, nullStr)),

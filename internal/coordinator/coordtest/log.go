@@ -39,6 +39,7 @@ type Log struct {
 	end      kafka.Offset
 	hw       kafka.Offset
 	held     bool
+	lapsed   bool // the leader's lease
 	watchers map[chan<- struct{}]struct{}
 }
 
@@ -108,6 +109,20 @@ func (l led) Append(batches []byte) (kafka.Offset, error) {
 	}
 	l.moveLocked()
 	return l.end, nil
+}
+
+// Held is what Lease has set.
+func (l led) Held() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.lapsed
+}
+
+// Lease ends the lease of the node that leads, or renews it.
+func (l *Log) Lease(held bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lapsed = !held
 }
 
 func (l led) Offsets() (coordinator.Offsets, error) {

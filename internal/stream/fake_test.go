@@ -437,7 +437,7 @@ func (p *fakePart) follow(r replica.FollowRequest) decision {
 	case r.LeaderEpoch < p.epoch || !p.led:
 		d.Err = kafka.ErrFencedLeaderEpoch
 	case r.LogEnd < p.logStart:
-		d.Action, d.Reset = replica.FollowReset, replica.Reset{LogStart: p.logStart, Producers: []byte("snapshot")}
+		d.Action, d.Reset = replica.FollowReset, replica.Reset{Offset: p.logStart, Producers: []byte("snapshot")}
 	default:
 		at := p.endOfLocked(r.LastEpoch)
 		if r.LastEpoch == kafka.NoLeaderEpoch && r.LogEnd == p.logStart || at.Epoch == r.LastEpoch && at.End >= r.LogEnd {
@@ -581,7 +581,7 @@ func (p *fakePart) ResetFollower(_ context.Context, epoch kafka.LeaderEpoch, r r
 	}
 	p.resets++
 	p.batches, p.epochs = nil, nil
-	p.logStart, p.end, p.durable = r.LogStart, r.LogStart, r.LogStart
+	p.logStart, p.end, p.durable = r.Offset, r.Offset, r.Offset
 	p.cuts++
 	return nil
 }

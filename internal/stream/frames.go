@@ -152,7 +152,7 @@ type reset struct {
 func (m reset) appendTo(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(m.session))
 	b = binary.LittleEndian.AppendUint32(b, uint32(m.leaderEpoch))
-	b = binary.LittleEndian.AppendUint64(b, uint64(m.start.LogStart))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.start.Offset))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.start.Epochs)))
 	for _, e := range m.start.Epochs {
 		b = binary.LittleEndian.AppendUint32(b, uint32(e.Epoch))
@@ -168,10 +168,10 @@ func decodeReset(b []byte) (m reset, err error) {
 	}
 	d := fields(b)
 	m.session, m.leaderEpoch = d.session(), d.epoch()
-	m.start.LogStart = d.offset()
+	m.start.Offset = d.offset()
 	n := int64(d.u32())
-	if n > resetEpochsMax || n*12 > int64(len(d)) || m.start.LogStart < 0 {
-		return m, fmt.Errorf("a frame Reset with impossible values: log start %d, %d epochs in %d bytes", m.start.LogStart, n, len(b))
+	if n > resetEpochsMax || n*12 > int64(len(d)) || m.start.Offset < 0 {
+		return m, fmt.Errorf("a frame Reset with impossible values: log start %d, %d epochs in %d bytes", m.start.Offset, n, len(b))
 	}
 	for range n {
 		m.start.Epochs = append(m.start.Epochs, log.EpochOffset{Epoch: d.epoch(), Offset: d.offset()})

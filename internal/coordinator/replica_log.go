@@ -27,7 +27,7 @@ func (l replicaLog) Append(batches []byte) (kafka.Offset, error) {
 }
 
 func (l replicaLog) Offsets() (Offsets, error) {
-	s, err := l.partition.Snapshot(l.epoch)
+	s, err := l.partition.Bounds(l.epoch)
 	return Offsets{Start: s.LogStart, HighWatermark: s.HighWatermark, End: s.LogEnd}, err
 }
 

@@ -166,3 +166,8 @@ func (l *Log) syncEpochs() error {
 	}
 	return nil
 }
+
+// EndOfEpoch is EndOffsetForEpoch on a history of its own, for models of logs.
+func EndOfEpoch(history []EpochOffset, epoch kafka.LeaderEpoch, logStart, logEnd kafka.Offset) EpochOffset {
+	return epochHistory(history).endOf(epoch, logStart, logEnd)
+}

@@ -18,11 +18,12 @@ func (p *Partition) Follow(r FollowRequest) FollowDecision {
 	}
 	p.endSessionLocked(r.Follower)
 	p.mu.progress.reset(r.Follower, kafka.NoOffset)
-	member := p.mu.progress.inMaximalISR(r.Follower)
+	member := slices.Contains(p.mu.progress.committed, r.Follower)
 	p.mu.Unlock()
 
 	found := p.disk.EndOffsetForEpoch(r.LastEpoch)
-	d.Action = compareLogs(r, p.disk.LogStart(), p.disk.LogEnd(), EpochEnd{found.Epoch, found.Offset})
+	same := member || p.disk.EpochForOffset(r.LogEnd-1) == r.LastEpoch
+	d.Action = compareLogs(r, p.disk.LogStart(), p.disk.LogEnd(), EpochEnd{found.Epoch, found.Offset}, same)
 	switch d.Action {
 	case FollowStream:
 		d.From = r.LogEnd
@@ -77,8 +78,10 @@ func (p *Partition) admitFollowerLocked(r FollowRequest) (d FollowDecision, ok b
 
 // compareLogs decides how a follower's log and the leader's go together. found is the leader's end of the largest epoch that
 // is not above the follower's last one. Two logs that both have a record of the same epoch at an offset are the same up to
-// there; so the follower's is a prefix if the leader has its last one.
-func compareLogs(r FollowRequest, logStart, logEnd kafka.Offset, found EpochEnd) FollowAction {
+// there; so the follower's is a prefix if the leader has its last one. Same tells that: where the log starts just behind
+// that record the leader may no longer know which epoch it was of, and what the follower has may be anything, unless it is in
+// sync and what it has is committed.
+func compareLogs(r FollowRequest, logStart, logEnd kafka.Offset, found EpochEnd, same bool) FollowAction {
 	switch {
 	case r.LogEnd < logStart:
 		return FollowReset
@@ -88,10 +91,12 @@ func compareLogs(r FollowRequest, logStart, logEnd kafka.Offset, found EpochEnd)
 		return FollowStream
 	case found.Epoch == kafka.NoLeaderEpoch:
 		return FollowRefuse
-	case found.Epoch == r.LastEpoch && found.End >= r.LogEnd:
-		return FollowStream
+	case found.Epoch != r.LastEpoch || found.End < r.LogEnd:
+		return FollowTruncate
+	case !same:
+		return FollowReset
 	}
-	return FollowTruncate
+	return FollowStream
 }
 
 func (p *Partition) openSession(r FollowRequest, d FollowDecision) FollowDecision {

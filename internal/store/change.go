@@ -70,10 +70,10 @@ func (p *Partition) noteEpoch(epoch kafka.LeaderEpoch, end kafka.Offset) error {
 
 // Truncate cuts everything at and behind an offset. It returns once the cut is durable; what is appended afterwards
 // belongs to a new generation of the log. The end may come to lie before the offset, at a batch's start. A leader epoch
-// that began where the log ends then, and has no record, is forgotten.
+// that began where the log ends then, and has no record, is forgotten; all of them if the log is empty.
 func (p *Partition) Truncate(ctx context.Context, to kafka.Offset) error {
 	return p.restructure(ctx, func(l *log.Log) error {
-		if end := l.LogEnd(); to > end || to == end && l.Epoch().Offset < end {
+		if end := l.LogEnd(); to > end || to == end && l.Epoch().Offset < end && (end > l.LogStart() || len(l.Epochs()) == 0) {
 			return nil
 		}
 		if _, err := p.syncLog(l); err != nil {

@@ -74,15 +74,15 @@ func (p *Partition) Epoch() log.EpochOffset {
 	return p.mu.state.epoch
 }
 
-// LastRecordEpoch is the leader epoch of the last record; NoLeaderEpoch if there was none. It opens the log only where it
+// LastRecordEpoch is the leader epoch of the last record; NoLeaderEpoch if the log is empty. It opens the log only where it
 // cannot tell otherwise: ten thousand partitions begin to follow each time a node starts.
 func (p *Partition) LastRecordEpoch() kafka.LeaderEpoch {
 	end := p.LogEnd()
-	if last := p.Epoch(); last.Epoch == kafka.NoLeaderEpoch && p.log.Load() != nil || last.Epoch != kafka.NoLeaderEpoch && last.Offset < end {
-		return last.Epoch
-	}
-	if end == 0 {
+	if end == p.LogStart() {
 		return kafka.NoLeaderEpoch
+	}
+	if last := p.Epoch(); last.Epoch != kafka.NoLeaderEpoch && last.Offset < end {
+		return last.Epoch
 	}
 	return p.EpochForOffset(end - 1)
 }

@@ -1,0 +1,438 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"chronik/internal/clock"
+	"chronik/internal/config"
+	"chronik/internal/kafka"
+	"chronik/internal/metadata"
+	pb "chronik/internal/metadata/metadatapb"
+	"chronik/internal/record"
+)
+
+// testCluster is one partition with a replica on each of three nodes, a controller that is a few lines, and streams that
+// move when the test says so: all in one goroutine.
+type testCluster struct {
+	t      fatal
+	now    time.Time
+	image  *metadata.Image
+	meta   *metadata.Partition // as the controller has it
+	nodes  []*testReplica      // of broker 1 and so on
+	acked  []Appended          // acks=all, answered with success
+	sent   []Appended          // acks=all, not answered yet
+	values int
+	// known is the record at each offset that was below any high watermark.
+	known    map[kafka.Offset]record.Batch
+	unclean  bool // a leader was elected that was not in sync
+	answers  func() error
+	writings []string
+}
+
+type fatal interface {
+	Fatalf(format string, args ...any)
+	Helper()
+}
+
+// testReplica is a node's replica, and the node's streams.
+type testReplica struct {
+	c       *testCluster
+	id      kafka.BrokerID
+	disk    *memDisk
+	p       *Partition
+	node    *node
+	applied *metadata.Partition
+	epoch   kafka.BrokerEpoch
+
+	// As a follower.
+	leader   kafka.BrokerID
+	follows  kafka.LeaderEpoch
+	session  *Session // at the leader; nil: to follow (again)
+	decision FollowDecision
+	next     kafka.Offset
+}
+
+func (r *testReplica) Follow(_ *Partition, leader kafka.BrokerID, epoch kafka.LeaderEpoch) {
+	r.leader, r.follows, r.session = leader, epoch, nil
+}
+func (r *testReplica) Stop(*Partition)                    { r.leader, r.session = kafka.NoLeader, nil }
+func (r *testReplica) Lead(*Partition, kafka.LeaderEpoch) {}
+func (r *testReplica) Changed(*Partition)                 {}
+func (r *testReplica) Watermark(*Partition)               {}
+func (r *testReplica) Durable(*Partition)                 {}
+
+// stopped is the clock of the cluster.
+type stopped struct {
+	clock.System
+	c *testCluster
+}
+
+func (s stopped) Now() time.Time { return s.c.now }
+
+const testLagMax = 10 * time.Second
+
+func newTestCluster(t fatal, minInsync int32) *testCluster {
+	c := &testCluster{t: t, now: time.Unix(1_700_000_000, 0), image: metadata.Empty(), known: map[kafka.Offset]record.Batch{}}
+	c.meta = &metadata.Partition{Replicas: []kafka.BrokerID{1, 2, 3}, ISR: []kafka.BrokerID{1, 2, 3}, Leader: 1}
+	c.note("created")
+	for id := kafka.BrokerID(1); id <= 3; id++ {
+		r := &testReplica{c: c, id: id, disk: newMemDisk()}
+		c.nodes = append(c.nodes, r)
+		r.start(minInsync)
+	}
+	return c
+}
+
+func (c *testCluster) node(id kafka.BrokerID) *testReplica { return c.nodes[id-1] }
+
+// start starts a process on what the disk holds.
+func (r *testReplica) start(minInsync int32) {
+	c := r.c
+	c.image, _ = c.image.Apply(c.image.Offset()+1, &pb.Entry{Records: []*pb.Record{{Kind: &pb.Record_BrokerRegistered{
+		BrokerRegistered: metadata.BrokerMessage(&metadata.Broker{ID: r.id, Directory: [16]byte{byte(r.id)}, Incarnation: [16]byte{1}}),
+	}}}})
+	r.epoch = c.image.Broker(r.id).Epoch
+	cfg := config.Default().Topic
+	cfg.MinInsyncReplicas = minInsync
+	r.node = &node{
+		broker: r.id, codecs: &codecs, clock: stopped{c: c}, log: slog.New(complaints{c}), streams: r, lagMax: testLagMax,
+		background: &background{ctx: context.Background(), done: new(sync.WaitGroup)}, // no workers: the test does the jobs
+		metadata:   &testMetadata{updateISR: c.updateISR, setLeader: c.setLeader},
+	}
+	r.applied = nil
+	r.leader, r.session = kafka.NoLeader, nil
+	r.p = newPartition(testID, "orders", r.disk, cfg, r.node)
+}
+
+// complaints fails the test at what must never happen.
+type complaints struct{ c *testCluster }
+
+func (l complaints) Enabled(context.Context, slog.Level) bool { return true }
+func (l complaints) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l complaints) WithGroup(string) slog.Handler            { return l }
+func (l complaints) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError || r.Level >= slog.LevelWarn && !l.c.unclean {
+		text := r.Message
+		r.Attrs(func(a slog.Attr) bool { text += fmt.Sprint(" ", a); return true })
+		l.c.t.Fatalf("%s\n%s", text, strings.Join(l.c.writings, "\n"))
+	}
+	return nil
+}
+
+func (c *testCluster) note(format string, args ...any) {
+	m := c.meta
+	c.writings = append(c.writings, fmt.Sprintf(format, args...)+fmt.Sprintf(" | leader %d epoch %d/%d isr %v", m.Leader, m.LeaderEpoch, m.PartitionEpoch, m.ISR))
+}
+
+// change makes the controller's next version of the partition.
+func (c *testCluster) change(reason string, f func(*metadata.Partition)) {
+	next := *c.meta
+	f(&next)
+	next.PartitionEpoch++
+	history := slices.Clone(next.History)
+	next.History = append(history, metadata.Change{Leader: next.Leader, LeaderEpoch: next.LeaderEpoch, ISR: next.ISR, Reason: reason})
+	next.History = next.History[max(0, len(next.History)-8):]
+	c.meta = &next
+	c.note("controller: %s", reason)
+}
+
+// updateISR decides like the controller.
+func (c *testCluster) updateISR(u metadata.UpdateISR) error {
+	lost := error(nil)
+	if c.answers != nil {
+		lost = c.answers()
+		if errors.Is(lost, errBefore) {
+			return kafka.ErrRequestTimedOut
+		}
+	}
+	switch {
+	case u.LeaderEpoch != c.meta.LeaderEpoch:
+		return kafka.ErrFencedLeaderEpoch
+	case u.Base != c.meta.PartitionEpoch:
+		return kafka.ErrInvalidUpdateVersion
+	}
+	var isr []kafka.BrokerID
+	for _, m := range u.ISR {
+		if c.image.Broker(m.Broker).Epoch != m.Epoch {
+			return kafka.ErrIneligibleReplica
+		}
+		isr = append(isr, m.Broker)
+	}
+	c.change(u.Reason, func(p *metadata.Partition) { p.ISR = slices.Sorted(slices.Values(isr)) })
+	return lost
+}
+
+// errBefore: the proposal never reached the controller. errAfter: it did, and the answer was lost.
+var errBefore, errAfter = errors.New("before"), kafka.ErrRequestTimedOut
+
+func (c *testCluster) setLeader(s metadata.SetPartitionLeader) error {
+	if s.Base != c.meta.PartitionEpoch {
+		return kafka.ErrInvalidUpdateVersion
+	}
+	c.change(s.Reason, func(p *metadata.Partition) { p.Leader, p.LeaderEpoch = s.Leader, p.LeaderEpoch+1 })
+	return nil
+}
+
+// fence takes a broker out: another leads what it led.
+func (c *testCluster) fence(id kafka.BrokerID) {
+	c.change(fmt.Sprintf("broker %d fenced", id), func(p *metadata.Partition) {
+		if len(p.ISR) > 1 {
+			p.ISR = slices.DeleteFunc(slices.Clone(p.ISR), func(b kafka.BrokerID) bool { return b == id })
+		}
+		if p.Leader == id {
+			p.Leader, p.LeaderEpoch = p.ISR[0], p.LeaderEpoch+1
+		}
+	})
+}
+
+// restart loses what is not on the disk, and registers again: what it led gets another epoch.
+func (c *testCluster) restart(id kafka.BrokerID, minInsync int32) {
+	r := c.node(id)
+	for _, other := range c.nodes { // its connections are gone
+		if other.session != nil && (other.leader == id || other == r) {
+			other.session.Close()
+			other.session = nil
+		}
+	}
+	r.p.leave(kafka.ErrNotLeaderOrFollower)
+	r.disk.powerLoss()
+	r.start(minInsync)
+	c.note("broker %d restarts at %d", id, r.disk.LogEnd())
+	c.change(fmt.Sprintf("broker %d registered again", id), func(p *metadata.Partition) {
+		if p.Leader == id {
+			p.LeaderEpoch++
+		}
+	})
+}
+
+// deliver tells a node what the controller has decided.
+func (r *testReplica) deliver() {
+	r.c.t.Helper()
+	if r.applied == r.c.meta {
+		return
+	}
+	r.applied = r.c.meta
+	r.node.metadata.(*testMetadata).image = r.c.image
+	if err := r.p.apply(context.Background(), r.c.meta); err != nil {
+		r.c.t.Fatalf("broker %d applies %+v: %v", r.id, r.c.meta, err)
+	}
+}
+
+// stream does the next thing that a stream to this follower does, and tells whether there was any.
+func (r *testReplica) stream(maxBytes int) bool {
+	if r.leader == kafka.NoLeader {
+		return false
+	}
+	ctx, leader := context.Background(), r.c.node(r.leader).p
+	if r.session == nil {
+		at, err := r.p.FollowPosition(r.follows)
+		if err != nil {
+			return false
+		}
+		d := leader.Follow(FollowRequest{Follower: r.id, BrokerEpoch: r.epoch, LeaderEpoch: r.follows, LogEnd: at.LogEnd, LastEpoch: at.LastEpoch})
+		r.c.note("%d follows %d in %d from %d/%d: %d %v", r.id, r.leader, r.follows, at.LogEnd, at.LastEpoch, d.Action, d.Err)
+		switch d.Action {
+		case FollowStream:
+			r.session, r.next = d.Session, d.From
+		case FollowTruncate:
+			r.c.note("  cut to %+v", d.Truncate)
+			return r.p.TruncateFollower(ctx, r.follows, d.Truncate) == nil
+		case FollowReset:
+			r.c.note("  reset to %+v", d.Reset)
+			return r.p.ResetFollower(ctx, r.follows, d.Reset) == nil
+		default:
+			return false
+		}
+		return true
+	}
+	st, err := leader.ReadForFollower(r.session, nil, r.next, maxBytes)
+	if err != nil {
+		r.session.Close()
+		r.session = nil
+		return true
+	}
+	if len(st.Records) == 0 {
+		before := r.p.HighWatermark()
+		_ = r.p.FollowerWatermark(r.follows, st.HighWatermark, st.LogStart)
+		return r.p.HighWatermark() != before
+	}
+	if err := r.p.AppendFollower(r.follows, r.next, st.Records, st.HighWatermark, st.LogStart); err != nil {
+		r.c.note("%d refuses: %v", r.id, err)
+		r.session.Close()
+		r.session = nil
+		return true
+	}
+	r.next = st.Next
+	return true
+}
+
+// ack tells the leader what is on the disk.
+func (r *testReplica) ack() {
+	if r.session == nil {
+		return
+	}
+	if durable, logStart, err := r.p.AckPosition(r.follows); err == nil {
+		if err := r.session.Acked(durable, logStart); err != nil {
+			r.c.t.Fatalf("broker %d: %v\n%s", r.id, err, strings.Join(r.c.writings, "\n"))
+		}
+	}
+}
+
+// jobs does what the node has to do in the background.
+func (r *testReplica) jobs() {
+	b := r.node.background
+	for {
+		b.mu.Lock()
+		empty := len(b.mu.queue) == 0
+		b.mu.running++
+		b.mu.Unlock()
+		if empty {
+			return
+		}
+		b.work()
+	}
+}
+
+// append appends on a node, if it takes it.
+func (r *testReplica) append() {
+	c := r.c
+	c.values++
+	b := record.NewBuilder()
+	b.Add(c.now.UnixMilli(), nil, fmt.Appendf(nil, "value %d", c.values))
+	a, err := r.p.Append(AppendRequest{Batches: b.Build(), Acks: AcksAll, LeaderEpoch: kafka.NoLeaderEpoch, Origin: record.FromCoordinator})
+	if err == nil {
+		c.note("%d appends %d in epoch %d", r.id, a.BaseOffset, a.LeaderEpoch)
+		c.sent = append(c.sent, a)
+	}
+}
+
+// check looks at everything that must hold.
+func (c *testCluster) check() {
+	c.t.Helper()
+	fail := func(format string, args ...any) {
+		c.t.Helper()
+		c.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(c.writings, "\n"))
+	}
+	for _, r := range c.nodes {
+		high := r.p.HighWatermark()
+		if high > r.disk.LogEnd() {
+			fail("broker %d has a high watermark of %d and ends at %d", r.id, high, r.disk.LogEnd())
+		}
+		for o := r.disk.LogStart(); o < high; o++ {
+			b := r.disk.at(o)
+			if known := c.known[o]; known == nil {
+				c.known[o] = b
+			} else if !bytes.Equal(known, b) && !c.unclean {
+				fail("offset %d below the high watermark of broker %d is of epoch %d, it was of epoch %d", o, r.id, b.LeaderEpoch(), known.LeaderEpoch())
+			}
+		}
+	}
+	c.sent = slices.DeleteFunc(c.sent, func(a Appended) bool {
+		for _, r := range c.nodes {
+			if r.p.Acknowledged(AcksAll, a) {
+				if b := r.disk.at(a.BaseOffset); b.LeaderEpoch() == a.LeaderEpoch {
+					c.acked = append(c.acked, a)
+					c.note("acknowledged %d of epoch %d", a.BaseOffset, a.LeaderEpoch)
+					return true
+				}
+			}
+		}
+		return false
+	})
+	if c.unclean {
+		return
+	}
+	for _, a := range c.acked {
+		for _, id := range c.meta.ISR { // whoever is elected has it
+			r := c.node(id)
+			if a.BaseOffset < r.disk.LogStart() {
+				continue
+			}
+			if b := r.disk.at(a.BaseOffset); b == nil || b.LeaderEpoch() != a.LeaderEpoch || r.disk.DurableEnd() <= a.BaseOffset {
+				fail("offset %d of epoch %d was acknowledged, and broker %d, in the in-sync set, does not have it on its disk (durable %d)",
+					a.BaseOffset, a.LeaderEpoch, id, r.disk.DurableEnd())
+			}
+		}
+	}
+}
+
+// settle lets everything happen that can.
+func (c *testCluster) settle() {
+	for range 200 {
+		before := len(c.writings)
+		moved := false
+		for _, r := range c.nodes {
+			high := r.p.HighWatermark()
+			r.deliver()
+			for range 100 {
+				if !r.stream(1 << 20) {
+					break
+				}
+				moved = true
+			}
+			r.disk.sync()
+			r.ack()
+			r.jobs()
+			moved = moved || r.p.HighWatermark() != high
+		}
+		c.check()
+		if !moved && len(c.writings) == before {
+			return
+		}
+	}
+	c.t.Fatalf("it never settles\n%s", strings.Join(c.writings, "\n"))
+}
+
+// converged demands that all is well again.
+func (c *testCluster) converged() {
+	c.t.Helper()
+	c.answers = nil
+	c.settle()
+	for range 30 { // proposals that wait to be tried again, replicas that lag
+		c.now = c.now.Add(time.Second)
+		for _, r := range c.nodes {
+			r.p.look(c.now)
+		}
+		c.settle()
+	}
+	leader := c.node(c.meta.Leader)
+	fail := func(format string, args ...any) {
+		c.t.Helper()
+		c.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(c.writings, "\n"))
+	}
+	if len(c.meta.ISR) != 3 {
+		fail("in the end the in-sync set is %v", c.meta.ISR)
+	}
+	for _, r := range c.nodes {
+		if r.disk.LogEnd() != leader.disk.LogEnd() || r.p.HighWatermark() != leader.disk.LogEnd() {
+			fail("in the end broker %d has offsets to %d and a high watermark of %d, the leader ends at %d", r.id, r.disk.LogEnd(), r.p.HighWatermark(), leader.disk.LogEnd())
+		}
+		for o := max(r.disk.LogStart(), leader.disk.LogStart()); o < leader.disk.LogEnd(); o++ {
+			if !bytes.Equal(r.disk.at(o), leader.disk.at(o)) {
+				fail("in the end offset %d is not the same on broker %d and its leader", o, r.id)
+			}
+		}
+	}
+}
+
+func TestClusterReplicates(t *testing.T) {
+	c := newTestCluster(t, 2)
+	for range 20 {
+		c.settle()
+		c.node(1).append()
+	}
+	c.settle()
+	if len(c.acked) != 20 {
+		t.Fatalf("%d of 20 acknowledged\n%s", len(c.acked), strings.Join(c.writings, "\n"))
+	}
+	c.converged()
+}

@@ -250,9 +250,14 @@ func (l *link) writeFollow(c conn, f *following) {
 		l.src.mu.Unlock()
 		return
 	}
-	if err != nil { // it follows in another epoch by now, or its disk failed
+	if err != nil && !over(err) { // its disk failed
 		l.src.retryLaterLocked(f)
 		l.src.mu.Unlock()
+		return
+	}
+	if err != nil { // it follows in another epoch by now, or not at all, and has told or is about to
+		l.src.mu.Unlock()
+		l.s.forget(f)
 		return
 	}
 	id := sessionID(l.s.session.Add(1))

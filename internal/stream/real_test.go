@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -114,6 +113,31 @@ func (v *view) UpdateISR(ctx context.Context, cmd metadata.UpdateISR) (kafka.Par
 	image := v.m.image
 	v.m.mu.Unlock()
 	return image.Partition(cmd.Partition).PartitionEpoch, v.WaitApplied(ctx, image.Offset())
+}
+
+// SetPartitionLeader is what a leader asks for that cannot go on: any other member of the in-sync set, or the next epoch.
+func (v *view) SetPartitionLeader(ctx context.Context, cmd metadata.SetPartitionLeader) error {
+	v.m.mu.Lock()
+	p := v.m.image.Partition(cmd.Partition)
+	if p.PartitionEpoch != cmd.Base {
+		v.m.mu.Unlock()
+		return kafka.ErrInvalidUpdateVersion
+	}
+	leader := cmd.Leader
+	if leader == kafka.NoLeader {
+		leader = p.Leader
+		for _, b := range p.ISR {
+			if b != p.Leader {
+				leader = b
+				break
+			}
+		}
+	}
+	plusOne := int32(leader) + 1
+	v.m.commitLocked(changeOf(cmd.Partition, func(c *pb.PartitionChanged) { c.LeaderPlusOne, c.NextLeaderEpoch = &plusOne, true }))
+	offset := v.m.image.Offset()
+	v.m.mu.Unlock()
+	return v.WaitApplied(ctx, offset)
 }
 
 func changeOf(id kafka.TopicPartition, set func(*pb.PartitionChanged)) *pb.Record {
@@ -485,5 +509,3 @@ func (c *realCluster) apart(id kafka.TopicPartition) string {
 func realID(i int) kafka.TopicPartition {
 	return kafka.TopicPartition{Topic: kafka.TopicID{1, 2, 3}, Partition: int32(i)}
 }
-
-func number(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -137,7 +136,7 @@ func (l *link) failed(f *following, id sessionID, what string, err error) {
 		return
 	}
 	level := slog.LevelWarn
-	if errors.Is(err, kafka.ErrNotLeaderOrFollower) { // it follows in another epoch, and is about to tell
+	if over(err) { // it follows in another epoch, and is about to tell
 		level = slog.LevelDebug
 	}
 	l.s.log.Log(l.s.ctx, level, "following fails; trying again", "what", what, "partition", f.id, "topic", f.p.Topic(),

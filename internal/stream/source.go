@@ -2,6 +2,7 @@ package stream
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -78,6 +79,21 @@ func (s *Streams) unfollow(id kafka.TopicPartition) {
 	if f != nil {
 		f.src.remove(f)
 	}
+}
+
+// forget drops what is over without having been told.
+func (s *Streams) forget(f *following) {
+	s.followed.Lock()
+	if s.followed.partitions[f.id] == f {
+		delete(s.followed.partitions, f.id)
+	}
+	s.followed.Unlock()
+	f.src.remove(f)
+}
+
+// over tells whether an error of a partition means that it does not follow in that epoch any more.
+func over(err error) bool {
+	return errors.Is(err, kafka.ErrNotLeaderOrFollower) || errors.Is(err, kafka.ErrUnknownTopicOrPartition)
 }
 
 // durable is told that a partition has more on the disk.

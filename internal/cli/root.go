@@ -103,10 +103,13 @@ func argumentErrors(cmd *cobra.Command) {
 func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newStart(),
+		newDev(),
 		newTopic(),
 		newProduce(),
 		newConsume(),
 		newGroup(),
+		newCluster(),
+		newExplain(),
 		newBench(),
 		newLog(),
 		newVersion(),

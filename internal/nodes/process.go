@@ -24,8 +24,9 @@ type Command struct {
 	Env    []string // beside this process's own; see Environ
 	// Orphan is what the kernel sends the process when its parent is gone: SIGTERM for people's data, SIGKILL for tests.
 	Orphan syscall.Signal
-	// Line gets each line that the process prints, on either output; it is called from two goroutines. May be nil.
-	Line func(line string)
+	// Line gets each line that the process prints, and whether it was on standard error; it is called from two goroutines.
+	// May be nil.
+	Line func(line string, stderr bool)
 }
 
 // Process is a node that runs, or has run.
@@ -66,7 +67,7 @@ func Start(c Command) (*Process, error) {
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: c.Orphan}
 	line := c.Line
 	if line == nil {
-		line = func(string) {}
+		line = func(string, bool) {}
 	}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -84,13 +85,13 @@ func Start(c Command) (*Process, error) {
 }
 
 // follow reads both outputs to their ends, then waits for the process.
-func (p *Process) follow(stdout, stderr io.Reader, line func(string)) {
+func (p *Process) follow(stdout, stderr io.Reader, line func(string, bool)) {
 	errorsRead := make(chan struct{})
 	go func() {
 		defer close(errorsRead)
 		eachLine(stderr, func(s string) {
 			p.last.Store(&s)
-			line(s)
+			line(s, true)
 		})
 	}()
 	first := true
@@ -99,7 +100,7 @@ func (p *Process) follow(stdout, stderr io.Reader, line func(string)) {
 			close(p.serves)
 		}
 		first = false
-		line(s)
+		line(s, false)
 	})
 	<-errorsRead
 	p.err = p.cmd.Wait()

@@ -303,7 +303,7 @@ func (m *Member) signal(s syscall.Signal) {
 	}
 }
 
-func (m *Member) print(line string) {
+func (m *Member) print(line string, _ bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.mu.log.Len() < 1<<20 {

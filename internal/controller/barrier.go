@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
+	raftpb "go.etcd.io/raft/v3/raftpb"
 
 	"chronik/internal/clock"
 )
 
 const (
-	barrierInterval = 10 * time.Millisecond // between two read-index rounds
-	barrierRetry    = time.Second           // after which a round is taken for lost
+	barrierInterval = 10 * time.Millisecond  // between two read-index rounds
+	barrierRetry    = 250 * time.Millisecond // after which a round is taken for lost
+	postponedMax    = 100                    // rounds of other nodes that are kept; they try again
 )
 
 // barrier is the loop's part for Store.Barrier: rounds of Raft's ReadIndex, each shared by all that came before it began.
@@ -25,6 +27,29 @@ type barrier struct {
 	began   time.Time
 	leader  uint64      // known when it began
 	timer   clock.Timer // set while the next round waits for its time
+
+	postponed []*raftpb.Message // rounds of other nodes that came before this leader knew what is committed
+}
+
+// postpone keeps another node's round until this leader can answer it.
+func (b *barrier) postpone(m *raftpb.Message) {
+	if len(b.postponed) < postponedMax {
+		b.postponed = append(b.postponed, m)
+	}
+}
+
+// resume answers the rounds of other nodes that came early; those that came to a node that does not lead are dropped.
+func (l *loop) resume() {
+	if len(l.barrier.postponed) == 0 || l.leading != 0 && !l.readable() {
+		return
+	}
+	for _, m := range l.barrier.postponed {
+		if l.leading != 0 {
+			_ = l.node.Step(m) // Raft refuses what is stale
+		}
+	}
+	l.barrier.postponed = nil
+	l.ready()
 }
 
 // waiter is one call of Barrier.
@@ -65,6 +90,7 @@ func (l *loop) readable() bool {
 
 // serveBarriers ends the round that is answered and begins the next one when its time has come.
 func (l *loop) serveBarriers() {
+	l.resume()
 	b := &l.barrier
 	now := l.o.Clock.Now()
 	if len(b.active) > 0 {

@@ -27,7 +27,7 @@ type Controller struct {
 	room   chan struct{} // holds a token per call under way
 	leader atomic.Uint64 // Raft ID; 0 if unknown
 	loop   *loop         // touched by its own goroutine only, through the inbox
-	done   sync.WaitGroup
+	ended  sync.WaitGroup // the loop
 }
 
 var _ metadata.Store = (*Controller)(nil)
@@ -59,21 +59,25 @@ func OpenMemory(o Options) (*Controller, error) {
 
 // start begins the loop with what was recovered.
 func (c *Controller) start(j journal, r *recovered) error {
-	formed := r.image == nil
-	if formed && c.o.Joined {
-		return fmt.Errorf("the metadata in %s are gone, but the data directory belongs to cluster %s: restore them from a backup or another node; to start anew, move the whole data directory away",
-			c.o.Dir, c.o.ClusterID)
-	}
-	if formed {
+	formed := r.image == nil && !c.o.Start.join
+	switch {
+	case r.image == nil && c.o.Joined:
+		return fmt.Errorf("the metadata in %s are gone, but the data directory belongs to cluster %s: restore the directory from a backup; where "+
+			"other nodes hold the cluster's metadata, move the whole data directory away, and this node joins as a new one", c.o.Dir, c.o.ClusterID)
+	case formed && r.joining:
+		return fmt.Errorf("the metadata in %s are those of a node that was joining a cluster and is told of none now: give it cluster.join", c.o.Dir)
+	case formed:
 		clusterID := c.o.ClusterID
 		if clusterID == "" {
 			clusterID = NewClusterID()
 		}
 		voters := c.o.voters
 		if voters == nil {
-			voters = [][16]byte{c.o.Directory}
+			voters = []metadata.Voter{{ID: c.o.NodeID, Directory: c.o.Directory, Address: c.o.ClusterAddress}}
 		}
 		*r = *form(clusterID, voters)
+	case r.image == nil:
+		*r = *joining(r.hardState)
 	}
 	if err := c.mine(r); err != nil {
 		return err
@@ -81,6 +85,7 @@ func (c *Controller) start(j journal, r *recovered) error {
 	c.bus = metadata.NewBus(r.image, c.o.EventsRetained)
 	l := &loop{
 		o:         &c.o,
+		id:        c.id,
 		bus:       c.bus,
 		inbox:     c.inbox,
 		journal:   j,
@@ -90,6 +95,7 @@ func (c *Controller) start(j journal, r *recovered) error {
 		confState: r.meta.GetConfState(),
 		hardState: r.hardState,
 		lastIndex: r.last(),
+		liveness:  liveness{o: c.o.Lifecycle, proofs: map[kafka.BrokerID]proof{}},
 		snapshot:  snapshotting{grown: r.bytes, size: r.size, index: r.meta.GetIndex(), due: r.crowded, positions: r.positions},
 	}
 	if formed {
@@ -107,13 +113,17 @@ func (c *Controller) start(j journal, r *recovered) error {
 	if l.node, err = raft.NewRawNode(c.raftConfig(l.storage, r.meta.GetIndex())); err != nil {
 		return fmt.Errorf("start Raft: %w", err)
 	}
-	if slices.Equal(l.confState.GetVoters(), []uint64{c.id}) {
-		if err := l.node.Campaign(); err != nil { // alone, there is nobody to wait for
-			return fmt.Errorf("campaign: %w", err)
-		}
+	if !slices.Equal(l.confState.GetVoters(), []uint64{c.id}) {
+		l.hasten()
+	} else if err := l.node.Campaign(); err != nil { // alone, there is nobody to wait for
+		return fmt.Errorf("campaign: %w", err)
 	}
 	c.loop = l
-	c.done.Go(l.run)
+	if c.o.Transport != nil {
+		l.follow()
+		c.o.Transport.Attach(c)
+	}
+	c.ended.Go(l.run)
 	return nil
 }
 
@@ -124,7 +134,8 @@ func (c *Controller) mine(r *recovered) error {
 	}
 	cs := r.meta.GetConfState()
 	members := slices.Concat(cs.GetVoters(), cs.GetLearners(), cs.GetVotersOutgoing(), cs.GetLearnersNext())
-	if !slices.Contains(members, c.id) && len(r.entries) == 0 {
+	// One that was removed from the cluster is no member, and may come back as one.
+	if !slices.Contains(members, c.id) && len(r.entries) == 0 && !c.o.Start.join && !c.o.Joined {
 		return fmt.Errorf("the metadata in %s was written by another data directory (Raft ID %x is not one of %x); was it copied?",
 			c.o.Dir, c.id, members)
 	}
@@ -144,14 +155,24 @@ func (c *Controller) raftConfig(s raft.Storage, applied uint64) *raft.Config {
 		CheckQuorum:               true,
 		PreVote:                   true,
 		DisableProposalForwarding: true,
+		StepDownOnRemoval:         true,
 		Logger:                    raftLogger{c.o.Logger},
 	}
 }
 
-// Close ends the node's part. Calls under way get REQUEST_TIMED_OUT; images stay readable.
+// Close gives the leadership to another node, if this one has it and another can take it, and ends the node's part. Calls
+// under way get REQUEST_TIMED_OUT; images stay readable.
 func (c *Controller) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), transferTimeout)
+	defer cancel()
+	if err := c.TransferLeadership(ctx, "this node is shutting down"); err != nil {
+		c.o.Logger.Info("the leadership of the metadata was not handed over", "error", err)
+	}
 	c.inbox.close()
-	c.done.Wait()
+	c.ended.Wait()
+	if c.o.Transport != nil {
+		c.o.Transport.Detach()
+	}
 	c.bus.Close()
 	return c.loop.journal.close()
 }
@@ -166,15 +187,20 @@ func (c *Controller) failed(err error) {
 	c.inbox.post(func() { c.loop.fail(err) })
 }
 
-// Receive takes a Raft message that another node sent with Transport.Send.
-func (c *Controller) Receive(message []byte) error {
+// Receive takes a Raft message that the node with that data directory sent with Transport.Send. A message for another Raft
+// ID is for the disk that this node had before; one from another would be a vote under a name that is not the sender's.
+func (c *Controller) Receive(from [16]byte, message []byte) error {
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(message, m); err != nil {
 		return fmt.Errorf("a Raft message of %d bytes: %w", len(message), err)
 	}
+	if m.GetTo() != c.id || m.GetFrom() != RaftID(from) {
+		return nil
+	}
 	c.inbox.post(func() {
 		if m.GetType() == raftpb.MsgReadIndex && !c.loop.readable() {
-			return // the sender tries again
+			c.loop.barrier.postpone(m)
+			return
 		}
 		// Raft refuses what is stale or not for it; nobody is to be told.
 		_ = c.loop.node.Step(m)
@@ -204,10 +230,5 @@ func (c *Controller) Controller() kafka.BrokerID {
 	case c.id:
 		return c.o.NodeID
 	}
-	for b := range c.Image().Brokers() {
-		if RaftID(b.Directory) == leader {
-			return b.ID
-		}
-	}
-	return kafka.NoLeader
+	return brokerOf(c.Image(), leader)
 }

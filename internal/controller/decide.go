@@ -14,6 +14,9 @@ type state struct {
 	image    *metadata.Image
 	defaults Defaults
 	limits   Limits
+	// What heartbeats told: replicas that are damaged, and brokers whose process was heard of within its lease.
+	damaged damages
+	leased  map[kafka.BrokerID]bool
 }
 
 // The commands that are not plain types of package metadata.
@@ -60,6 +63,10 @@ func decide(s state, command any) (decision, error) {
 		return s.unregisterBroker(c)
 	case fenceBroker:
 		return s.fenceBroker(c)
+	case brokerState:
+		return s.brokerState(c)
+	case balanceLeaders:
+		return s.balanceLeaders(c), nil
 	case metadata.AssignPartition:
 		return s.assignPartition(c)
 	case metadata.SetPartitionLeader:
@@ -82,12 +89,6 @@ func (s state) find(tp kafka.TopicPartition) (*metadata.Topic, *metadata.Partiti
 			topic.Name, topic.Partitions.Len(), tp.Partition)
 	}
 	return topic, p, nil
-}
-
-// live tells whether the broker is registered and not fenced.
-func (s state) live(id kafka.BrokerID) bool {
-	b := s.image.Broker(id)
-	return b != nil && !b.Fenced
 }
 
 // because is a reason fit for a record; protobuf strings are UTF-8.

@@ -12,8 +12,9 @@ import (
 // syncKey is the topic configuration whose value "interval" means that an acknowledged record may not be on the disk.
 const syncKey = "sync"
 
-// registerBroker answers with the broker's epoch. What an earlier process of the broker led gets a new leader epoch in the
-// same records. A registration is live at once; a broker that must first catch up is fenced by a command of its own.
+// registerBroker answers with the broker's epoch. Where no other broker is registered it is live at once, and what an earlier
+// process of it led gets a new leader epoch in the same records. In a cluster it is fenced until it is ready (its first such
+// heartbeat): what it led moves to others, and it leaves the in-sync sets, but as the last member.
 func (s state) registerBroker(c metadata.RegisterBroker) (decision, error) {
 	if err := s.checkRegistration(c); err != nil {
 		return decision{}, err
@@ -34,18 +35,19 @@ func (s state) registerBroker(c metadata.RegisterBroker) (decision, error) {
 		Directory:   c.Directory,
 		Rack:        c.Rack,
 		Endpoints:   c.Endpoints,
+		Fenced:      !s.alone(c.ID),
+
+		ClusterAddress: c.ClusterAddress,
 	}
 	reason := fmt.Sprintf("broker %d registered", c.ID)
-	d := decision{
-		records: []*pb.Record{{
-			Reason: reason,
-			Kind:   &pb.Record_BrokerRegistered{BrokerRegistered: metadata.BrokerMessage(b)},
-		}},
-		answer: answer,
+	registered := &pb.Record{
+		Reason: reason,
+		Kind:   &pb.Record_BrokerRegistered{BrokerRegistered: metadata.BrokerMessage(b)},
 	}
 	// A broker that was unregistered meanwhile may have any disk.
 	wiped := old == nil || old.Directory != c.Directory
-	live := func(id kafka.BrokerID) bool { return s.live(id) || id == c.ID }
+	s.image, _ = s.image.Apply(s.image.Offset()+1, &pb.Entry{Records: []*pb.Record{registered}})
+	var moved []*pb.Record
 	leads := false
 	for topic := range s.image.Topics() {
 		for p := range topic.Partitions.All() {
@@ -55,19 +57,36 @@ func (s state) registerBroker(c metadata.RegisterBroker) (decision, error) {
 			leads = leads || p.Leader == c.ID
 			ch := change(topic, p, reason+" again")
 			s.returned(ch, c, wiped)
-			ch.elect(live)
+			if b.Fenced && slices.Contains(ch.next.ISR, c.ID) {
+				ch.leave(c.ID)
+			}
+			if p.Leader == c.ID || p.Leader == kafka.NoLeader {
+				ch.elect(s)
+			}
 			if r := ch.record(s.image); r != nil {
-				d.records = append(d.records, r)
+				moved = append(moved, r)
 			}
 		}
 	}
-	if leads {
-		d.records = slices.Insert(d.records, 1, &pb.Record{
+	d := decision{records: []*pb.Record{registered}, answer: answer}
+	if leads && !b.Fenced {
+		d.records = append(d.records, &pb.Record{
 			Reason: reason + " again",
 			Kind:   &pb.Record_LeaderEpochsRaised{LeaderEpochsRaised: &pb.LeaderEpochsRaised{Broker: int32(c.ID)}},
 		})
 	}
+	d.records = append(d.records, moved...)
 	return d, nil
+}
+
+// alone tells whether no broker but this one is registered: nobody else can lead, and nobody waits for it.
+func (s state) alone(id kafka.BrokerID) bool {
+	for b := range s.image.Brokers() {
+		if b.ID != id {
+			return false
+		}
+	}
+	return true
 }
 
 // returned takes from a broker that registers again the places that its disk no longer justifies.
@@ -100,13 +119,17 @@ func (s state) checkRegistration(c metadata.RegisterBroker) error {
 		return kafka.ErrInvalidRequest.With("broker ID %d is negative", c.ID)
 	case c.Incarnation == [16]byte{} || c.Directory == [16]byte{}:
 		return kafka.ErrInvalidRequest.With("the registration of broker %d lacks its incarnation or the ID of its data directory", c.ID)
-	case !validText(c.Rack):
-		return kafka.ErrInvalidRequest.With("the rack %q of broker %d is not UTF-8", c.Rack, c.ID)
+	case !validText(c.Rack, c.ClusterAddress):
+		return kafka.ErrInvalidRequest.With("the rack %q or the cluster address %q of broker %d is not UTF-8", c.Rack, c.ClusterAddress, c.ID)
 	}
 	for _, e := range c.Endpoints {
 		if !validText(e.Listener, e.Host) || e.Port < 0 || e.Port > 65535 {
 			return kafka.ErrInvalidRequest.With("broker %d: its endpoint %q %q:%d is invalid", c.ID, e.Listener, e.Host, e.Port)
 		}
+	}
+	if old := s.image.Broker(c.ID); old != nil && old.Directory != c.Directory && s.leased[c.ID] {
+		return kafka.ErrDuplicateBrokerRegistration.With("another process is registered as broker %d, with another data directory, and "+
+			"is alive; give this one a node.id of its own, or stop the other one", c.ID)
 	}
 	for b := range s.image.Brokers() {
 		if b.ID != c.ID && b.Directory == c.Directory {
@@ -137,7 +160,13 @@ func (s state) unregisterBroker(c unregisterBroker) (decision, error) {
 			}
 			ch := change(topic, p, reason)
 			ch.lost = []kafka.BrokerID{c.id}
-			records = s.withdraw(records, ch, c.id)
+			ch.leave(c.id)
+			if p.Leader == c.id || p.Leader == kafka.NoLeader {
+				ch.elect(s)
+			}
+			if r := ch.record(s.image); r != nil {
+				records = append(records, r)
+			}
 		}
 	}
 	return decision{records: records}, nil
@@ -145,59 +174,11 @@ func (s state) unregisterBroker(c unregisterBroker) (decision, error) {
 
 // fenceBroker moves its leaders and takes it out of the in-sync sets, together; or lets it lead again what has no leader.
 func (s state) fenceBroker(c fenceBroker) (decision, error) {
-	b := s.image.Broker(c.id)
-	if b == nil {
-		return decision{}, kafka.ErrBrokerIDNotRegistered.With("Broker ID %d is not currently registered", c.id)
-	}
-	if b.Fenced == c.fenced {
-		return decision{}, nil
-	}
-	var d decision
-	reason := because(c.reason, fmt.Sprintf("broker %d fenced", c.id))
+	fenced := unset
 	if c.fenced {
-		for topic := range s.image.Topics() {
-			for p := range topic.Partitions.All() {
-				if slices.Contains(p.ISR, c.id) {
-					d.records = s.withdraw(d.records, change(topic, p, reason), c.id)
-				}
-			}
-		}
-	} else {
-		reason = because(c.reason, fmt.Sprintf("broker %d unfenced", c.id))
-		d.records = s.leadWithout(c.id, reason)
+		fenced = set
 	}
-	d.records = append(d.records, &pb.Record{
-		Reason: reason,
-		Kind:   &pb.Record_BrokerFencing{BrokerFencing: &pb.BrokerFencing{Id: int32(c.id), Fenced: c.fenced}},
-	})
-	return d, nil
-}
-
-// withdraw completes the change of a partition that a broker must no longer lead nor be in sync with.
-func (s state) withdraw(records []*pb.Record, ch *partitionChange, id kafka.BrokerID) []*pb.Record {
-	ch.leave(id)
-	ch.elect(func(other kafka.BrokerID) bool { return other != id && s.live(other) })
-	if r := ch.record(s.image); r != nil {
-		records = append(records, r)
-	}
-	return records
-}
-
-// leadWithout elects the broker where there is no leader and it may lead.
-func (s state) leadWithout(id kafka.BrokerID, reason string) []*pb.Record {
-	live := func(other kafka.BrokerID) bool { return other == id || s.live(other) }
-	var records []*pb.Record
-	for topic := range s.image.Topics() {
-		for p := range topic.Partitions.All() {
-			if p.Leader != kafka.NoLeader || !slices.Contains(p.Replicas, id) {
-				continue
-			}
-			ch := change(topic, p, reason)
-			ch.elect(live)
-			if r := ch.record(s.image); r != nil {
-				records = append(records, r)
-			}
-		}
-	}
-	return records
+	d, err := s.brokerState(brokerState{id: c.id, epoch: anyEpoch, fenced: fenced, reason: c.reason})
+	d.answer = nil
+	return d, err
 }

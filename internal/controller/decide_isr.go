@@ -5,6 +5,7 @@ import (
 
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
+	pb "chronik/internal/metadata/metadatapb"
 )
 
 // updateISR answers with the partition epoch after the change. It is Kafka's AlterPartition (KIP-497) with broker epochs
@@ -47,11 +48,25 @@ func (s state) updateISR(c metadata.UpdateISR) (decision, error) {
 			return refuse(kafka.ErrIneligibleReplica, "broker %d is fenced", m.Broker)
 		case b.Epoch != m.Epoch:
 			return refuse(kafka.ErrIneligibleReplica, "broker %d has epoch %d, not %d", m.Broker, b.Epoch, m.Epoch)
+		case slices.Contains(p.ISR, m.Broker): // the leader may keep whom it has
+		case b.InControlledShutdown:
+			return refuse(kafka.ErrIneligibleReplica, "broker %d shuts down", m.Broker)
+		case b.Slow && len(p.ISR) >= s.image.MinInsyncReplicas(topic, len(p.Replicas)): // else better late than refused
+			return refuse(kafka.ErrIneligibleReplica, "broker %d has a slow disk", m.Broker)
+		case s.damaged.has(m.Broker, c.Partition):
+			return refuse(kafka.ErrIneligibleReplica, "the replica on broker %d is damaged", m.Broker)
 		}
 	}
 	ch := change(topic, p, because(c.Reason, "in-sync set changed by the leader"))
 	ch.next.ISR = sorted(isr)
 	d := s.partitionDecision(ch)
+	if len(d.records) == 0 {
+		// A leader that never heard what became of its last proposal asks for what there is: the partition epoch moves on, so
+		// that the other can no longer happen.
+		d.records = []*pb.Record{{Reason: ch.reason, Kind: &pb.Record_PartitionChanged{PartitionChanged: &pb.PartitionChanged{
+			TopicId: topic.ID[:], Index: p.Index, Isr: &pb.BrokerList{Ids: metadata.BrokerNumbers(ch.next.ISR)},
+		}}}}
+	}
 	d.answer = func(img *metadata.Image) any {
 		if after := img.Partition(c.Partition); after != nil {
 			return after.PartitionEpoch

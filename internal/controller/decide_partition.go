@@ -66,35 +66,6 @@ func (c *partitionChange) eligible(img *metadata.Image) []kafka.BrokerID {
 	return sorted(elr)
 }
 
-// elect gives the partition a leader if the one it has cannot stay: the first live replica in the ISR, else in the ELR,
-// which then is the whole ISR. With none the partition has no leader.
-func (c *partitionChange) elect(live func(kafka.BrokerID) bool) {
-	if slices.Contains(c.next.ISR, c.next.Leader) && live(c.next.Leader) {
-		return
-	}
-	c.next.Leader = kafka.NoLeader
-	for _, id := range c.next.Replicas {
-		if slices.Contains(c.next.ISR, id) && live(id) {
-			c.next.Leader = id
-			return
-		}
-	}
-	for _, id := range c.next.Replicas {
-		if slices.Contains(c.old.ELR, id) && !slices.Contains(c.lost, id) && live(id) {
-			c.next.Leader = id
-			c.next.ISR = []kafka.BrokerID{id}
-			return
-		}
-	}
-}
-
-// leave takes a broker out of the ISR, but not the last member.
-func (c *partitionChange) leave(id kafka.BrokerID) {
-	if len(c.next.ISR) > 1 {
-		c.next.ISR = without(c.next.ISR, id)
-	}
-}
-
 func (s state) assignPartition(c metadata.AssignPartition) (decision, error) {
 	topic, p, err := s.find(c.Partition)
 	if err != nil {
@@ -118,52 +89,7 @@ func (s state) assignPartition(c metadata.AssignPartition) (decision, error) {
 		return decision{}, kafka.ErrInvalidReplicaAssignment.With("partition %s-%d: none of its new replicas %v is in its in-sync "+
 			"set %v; keep one of them until another has caught up", topic.Name, p.Index, c.Replicas, p.ISR)
 	}
-	ch.elect(s.live)
-	return s.partitionDecision(ch), nil
-}
-
-func (s state) setPartitionLeader(c metadata.SetPartitionLeader) (decision, error) {
-	topic, p, err := s.find(c.Partition)
-	if err != nil {
-		return decision{}, err
-	}
-	if err := checkBase(topic, p, c.Base); err != nil {
-		return decision{}, err
-	}
-	ch := change(topic, p, because(c.Reason, "leader elected"))
-	if c.Leader == kafka.NoLeader && !c.Unclean { // the controller's choice
-		ch.elect(s.live)
-		if ch.next.Leader == kafka.NoLeader {
-			return decision{}, kafka.ErrEligibleLeadersNotAvailable.With("partition %s-%d: none of its in-sync replicas %v and "+
-				"eligible leaders %v is live", topic.Name, p.Index, p.ISR, p.ELR)
-		}
-		if ch.next.Leader == p.Leader {
-			return decision{}, kafka.ErrElectionNotNeeded.With("partition %s-%d: its leader %d is live", topic.Name, p.Index, p.Leader)
-		}
-		return s.partitionDecision(ch), nil
-	}
-	switch {
-	case !slices.Contains(p.Replicas, c.Leader):
-		err = kafka.ErrInvalidRequest.With("partition %s-%d: broker %d is not one of its replicas %v", topic.Name, p.Index, c.Leader, p.Replicas)
-	case c.Leader == p.Leader:
-		err = kafka.ErrElectionNotNeeded.With("partition %s-%d: broker %d leads it already", topic.Name, p.Index, c.Leader)
-	case !s.live(c.Leader):
-		err = kafka.ErrPreferredLeaderNotAvailable.With("partition %s-%d: broker %d is fenced or not registered", topic.Name, p.Index, c.Leader)
-	case slices.Contains(p.ISR, c.Leader):
-	case slices.Contains(p.ELR, c.Leader) && !s.anyLive(p.ISR):
-		ch.next.ISR = []kafka.BrokerID{c.Leader}
-	case c.Unclean:
-		ch.next.ISR = []kafka.BrokerID{c.Leader}
-		ch.lost = p.Replicas // what they hold beyond the new leader's log is no longer committed
-		ch.reason += " (unclean: committed records may be lost)"
-	default:
-		err = kafka.ErrEligibleLeadersNotAvailable.With("partition %s-%d: broker %d is not in the in-sync set %v; "+
-			"an unclean election must be asked for by name", topic.Name, p.Index, c.Leader, p.ISR)
-	}
-	if err != nil {
-		return decision{}, err
-	}
-	ch.next.Leader = c.Leader
+	ch.elect(s)
 	return s.partitionDecision(ch), nil
 }
 

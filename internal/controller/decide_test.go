@@ -16,8 +16,9 @@ import (
 
 // world drives decide from a data file: each command is decided on the image so far, its records are printed and applied.
 //
-// The commands: register, unregister, fence, unfence, create (one topic a line), delete, add-partitions, config, isr, assign,
-// elect, producer-ids, limits, show. Topic IDs are given as numbers.
+// The commands: register, unregister, fence, unfence, state, create (one topic a line), delete, add-partitions, config, isr,
+// assign, elect, balance, producer-ids, limits, damaged, leased, show. Topic IDs are given as numbers, partitions of state and
+// damaged as topic/partition.
 type world struct {
 	s state
 }
@@ -45,6 +46,8 @@ func (w *world) run(t *testing.T, d *datadriven.TestData) string {
 		d.MaybeScanArgs(t, "request", &w.s.limits.PartitionsPerRequest)
 		d.MaybeScanArgs(t, "cluster", &w.s.limits.Partitions)
 		return ""
+	case "damaged", "leased":
+		return w.heard(t, d)
 	case "create":
 		command = createTopics{topics: parseTopics(t, d)}
 	default:
@@ -164,7 +167,7 @@ func (w *world) parse(t *testing.T, d *datadriven.TestData) any {
 		d.MaybeScanArgs(t, name, into)
 	}
 	for name, into := range map[string]*string{"rack": &rack, "topic": &topic, "isr": &isr, "key": &key, "value": &value,
-		"remove": &remove, "replicas": &text, "assignment": &text} {
+		"remove": &remove, "replicas": &text, "assignment": &text, "settled": &text} {
 		d.MaybeScanArgs(t, name, into)
 	}
 	if directory < 0 {
@@ -219,9 +222,62 @@ func (w *world) parse(t *testing.T, d *datadriven.TestData) any {
 		return metadata.SetPartitionLeader{Partition: tp, Leader: leader, Base: kafka.PartitionEpoch(base), Unclean: d.HasArg("unclean")}
 	case "producer-ids":
 		return allocateProducerIDs{}
+	case "state":
+		return parseState(t, d, kafka.BrokerID(broker))
+	case "balance":
+		return balanceLeaders{settled: brokers(t, text), max: count}
 	}
 	t.Fatalf("%s: no command %s", d.Pos, d.Cmd)
 	return nil
+}
+
+// heard sets what heartbeats have told.
+func (w *world) heard(t *testing.T, d *datadriven.TestData) string {
+	var broker int
+	d.ScanArgs(t, "broker", &broker)
+	id := kafka.BrokerID(broker)
+	if d.Cmd == "leased" {
+		w.s.leased = map[kafka.BrokerID]bool{id: !d.HasArg("no")}
+		return ""
+	}
+	all := damages{id: {}}
+	for of, partitions := range w.s.damaged {
+		if of != id {
+			all[of] = partitions
+		}
+	}
+	for _, tp := range partitions(t, d, "partitions") {
+		all[id][tp] = true
+	}
+	w.s.damaged = all
+	return ""
+}
+
+// partitions reads topic/partition,…
+func partitions(t *testing.T, d *datadriven.TestData, name string) (all []kafka.TopicPartition) {
+	var text string
+	d.MaybeScanArgs(t, name, &text)
+	for part := range strings.SplitSeq(text, ",") {
+		if topic, index, ok := strings.Cut(part, "/"); ok {
+			all = append(all, kafka.TopicPartition{Topic: topicID(number(t, topic)), Partition: int32(number(t, index))})
+		}
+	}
+	return all
+}
+
+func parseState(t *testing.T, d *datadriven.TestData, id kafka.BrokerID) brokerState {
+	c := brokerState{id: id, epoch: anyEpoch, damaged: partitions(t, d, "damaged")}
+	var epoch int
+	if d.MaybeScanArgs(t, "epoch", &epoch) {
+		c.epoch = kafka.BrokerEpoch(epoch)
+	}
+	for name, into := range map[string]*change3{"fenced": &c.fenced, "shutting-down": &c.shuttingDown, "slow": &c.slow} {
+		var text string
+		if d.MaybeScanArgs(t, name, &text) {
+			*into = map[string]change3{"set": set, "unset": unset}[text]
+		}
+	}
+	return c
 }
 
 func parseConfig(t *testing.T, d *datadriven.TestData, topic, key, value, remove string, base int) any {
@@ -304,9 +360,10 @@ func recordLine(r *pb.Record) string {
 		}
 		return line
 	case *pb.Record_BrokerRegistered:
-		return fmt.Sprintf("broker-registered %d rack=%q", k.BrokerRegistered.GetId(), k.BrokerRegistered.GetRack())
+		return fmt.Sprintf("broker-registered %d rack=%q fenced=%v", k.BrokerRegistered.GetId(), k.BrokerRegistered.GetRack(), k.BrokerRegistered.GetFenced())
 	case *pb.Record_BrokerFencing:
-		return fmt.Sprintf("broker-fencing %d %v", k.BrokerFencing.GetId(), k.BrokerFencing.GetFenced())
+		return fmt.Sprintf("broker-fencing %d fenced=%v shutting-down=%v slow=%v", k.BrokerFencing.GetId(), k.BrokerFencing.GetFenced(),
+			k.BrokerFencing.GetInControlledShutdown(), k.BrokerFencing.GetSlow())
 	case *pb.Record_BrokerRemoved:
 		return fmt.Sprintf("broker-removed %d", k.BrokerRemoved.GetId())
 	case *pb.Record_LeaderEpochsRaised:

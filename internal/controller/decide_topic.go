@@ -253,11 +253,16 @@ func (s state) createPartitions(c metadata.CreatePartitions) (decision, error) {
 	return d, nil
 }
 
-// newPartition is a partition before its first record; fenced replicas start outside the ISR.
+// newPartition is a partition before its first record. Fenced replicas start outside the ISR, and so do others that must not
+// lead for now, unless there are no better ones.
 func (s state) newPartition(replicas []kafka.BrokerID) *pb.Partition {
 	p := &metadata.Partition{Replicas: replicas, Leader: kafka.NoLeader}
+	best := unfit
 	for _, id := range replicas {
-		if s.live(id) {
+		best = min(best, s.fitness(id))
+	}
+	for _, id := range replicas {
+		if best != unfit && s.fitness(id) == best {
 			if p.Leader == kafka.NoLeader {
 				p.Leader = id
 			}

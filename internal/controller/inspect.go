@@ -67,6 +67,14 @@ func (in *Inspection) add(e *raftpb.Entry) error {
 	switch {
 	case e.GetType() != raftpb.EntryNormal:
 		out.Kind = "membership"
+		_, entry, err := decodeConfChange(e)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", out.Offset, err)
+		}
+		for _, r := range entry.GetRecords() {
+			out.Records = append(out.Records, protojson.MarshalOptions{}.Format(r))
+		}
+		image, _ = in.Image.Apply(out.Offset, entry)
 	case len(e.GetData()) > 0:
 		out.Kind = "records"
 		entry, err := metadata.DecodeEntry(e.GetData())

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	raftpb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -18,6 +19,8 @@ type journal interface {
 	write(payload []byte) (wal.LSN, error)
 	// release tells that nothing before the position is needed any more.
 	release(position wal.LSN)
+	// syncAge is how long the sync that runs takes already; 0 if none runs. Any goroutine may ask.
+	syncAge() time.Duration
 	close() error
 }
 

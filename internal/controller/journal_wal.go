@@ -3,6 +3,7 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"chronik/internal/wal"
 )
@@ -71,6 +72,8 @@ func (j *walJournal) release(position wal.LSN) { j.log.Release(position) }
 
 func (j *walJournal) close() error { return j.log.Close() }
 
+func (j *walJournal) syncAge() time.Duration { return j.log.Stats().SyncRunning }
+
 // memoryJournal keeps nothing.
 type memoryJournal struct {
 	written int64
@@ -84,5 +87,7 @@ func (j *memoryJournal) write([]byte) (wal.LSN, error) {
 }
 
 func (j *memoryJournal) release(wal.LSN) {}
+
+func (j *memoryJournal) syncAge() time.Duration { return 0 }
 
 func (j *memoryJournal) close() error { return nil }

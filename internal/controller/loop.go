@@ -20,6 +20,7 @@ const (
 // loop owns the Raft node and all that depends on it. Only its goroutine touches the fields; others post to the inbox.
 type loop struct {
 	o       *Options
+	id      uint64 // Raft ID
 	bus     *metadata.Bus
 	inbox   *inbox
 	journal journal
@@ -43,7 +44,14 @@ type loop struct {
 
 	commands commands
 	barrier  barrier
+	liveness liveness
+	beats    beats
+	ticked   time.Time // the last tick
+	led      uint64    // the last leader's Raft ID that was another node's
 	snapshot snapshotting
+	election election
+	member   membership
+	transfer transfer
 }
 
 // write is something to do once a number of payloads are durable.
@@ -68,34 +76,49 @@ func (l *loop) run() {
 		}
 	}
 	l.tick.Stop()
+	l.election.stop()
 	l.barrier.stop(errClosing)
 	l.snapshot.stop()
+	l.refuseBeats(errClosing)
 	l.commands.refuse(errClosing)
 }
 
 // step brings Raft, the waiting commands and the barriers to rest.
 func (l *loop) step() {
 	if l.err != nil {
+		l.refuseBeats(errFailed(l.err))
 		l.commands.refuse(errFailed(l.err))
 		l.barrier.stop(errFailed(l.err))
 		return
 	}
 	l.ready()
+	l.takeEarly()
 	if l.decide() {
 		l.ready()
 	}
+	l.reconcile()
+	l.follow()
+	l.transferred()
+	l.serveBeats()
 	l.serveBarriers()
 	l.considerSnapshot()
 }
 
 func (l *loop) armTick() {
-	l.tick = l.o.Clock.AfterFunc(l.o.tick, func() {
-		l.inbox.post(func() {
-			l.node.Tick()
-			l.barrier.prune()
-			l.tick.Reset(l.o.tick)
-		})
-	})
+	l.ticked = l.o.Clock.Now()
+	l.tick = l.o.Clock.AfterFunc(l.o.tick, func() { l.inbox.post(l.onTick) })
+}
+
+// onTick measures how late the loop is: so much of the silence of others is its own deafness.
+func (l *loop) onTick() {
+	now := l.o.Clock.Now()
+	late := max(0, now.Sub(l.ticked)-l.o.tick)
+	l.ticked = now
+	l.node.Tick()
+	l.member.due = true
+	l.barrier.prune()
+	l.judge(late)
+	l.tick.Reset(l.o.tick)
 }
 
 // fail ends the node's part: nothing that is under way is known to have happened.

@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"chronik/internal/clock"
 	"chronik/internal/kafka"
+	"chronik/internal/metadata"
 	"chronik/internal/vfs"
 )
 
@@ -24,16 +26,24 @@ type Options struct {
 	// Joined says that this node has had metadata before: if there are none now, they are lost, and no cluster is formed.
 	Joined bool
 
-	Defaults Defaults
-	Limits   Limits
+	Defaults  Defaults
+	Limits    Limits
+	Lifecycle LifecycleOptions
+	// LastHeard is when anything last came from that broker's node (peer.Node.LastHeard); nil if nobody knows. It must not
+	// block.
+	LastHeard func(kafka.BrokerID) time.Time
 
 	Clock  clock.Clock
 	Logger *slog.Logger
 	// Fatal is called at most once, with the error after which this node can no longer take part: the metadata WAL
 	// failed, or holds what this version cannot read. The process must stop.
 	Fatal func(error)
+	// ClusterAddress is the host:port of this node's port for others; empty on a node that is alone.
+	ClusterAddress string
 	// Transport reaches the other nodes; nil on a node that is alone.
 	Transport Transport
+	// Start is what Bootstrap found; the zero value on a node that is alone.
+	Start Start
 
 	// SnapshotBytes is how much log leads to a snapshot, 1 MiB by default; more where the image takes more.
 	SnapshotBytes int64
@@ -42,8 +52,11 @@ type Options struct {
 	// EventsRetained is how many batches of events are held for cursors that lag; 0 for metadata.DefaultRetained.
 	EventsRetained int
 
-	// For tests: the voters that a new cluster is formed of, by data directory; nil for this node alone.
-	voters [][16]byte
+	// CommandTimeout bounds commands whose context has no deadline; 30 s by default.
+	CommandTimeout time.Duration
+
+	// For tests: the voters that a new cluster is formed of; nil for this node alone.
+	voters []metadata.Voter
 	// For tests: how long a Raft tick lasts.
 	tick time.Duration
 }
@@ -66,14 +79,25 @@ type Limits struct {
 }
 
 // Transport carries what nodes of a cluster say to one another on behalf of their controllers. Messages may be lost,
-// repeated and reordered; commands are answered or not.
+// repeated and reordered; commands are answered or not. Nodes are named by their Raft ID.
 type Transport interface {
-	// Send hands a Raft message over to the node with that Raft ID. It does not block; what cannot be sent is dropped.
-	Send(to uint64, message []byte)
-	// Forward has the node with that Raft ID, which leads, run a command (Controller.Execute) and returns its answer. The
-	// error is that of the way there and back.
+	// Attach names the controller that gets what arrives, and tells what happens to connections.
+	Attach(c *Controller)
+	// Detach ends that, and returns when nothing is under way any more.
+	Detach()
+	// Follow tells of brokers and voters: whom to connect to, and which Raft ID is whose. It does not block.
+	Follow(img *metadata.Image)
+	// Send hands a Raft message over. It does not block; false tells that the message was dropped.
+	Send(to uint64, message []byte) bool
+	// SendSnapshot hands over a message with a snapshot; delivered is called, once, when it is known what became of it.
+	SendSnapshot(to uint64, message []byte, delivered func(ok bool))
+	// Forward has a node run a command (Controller.Execute) and returns its answer; to is 0 for any member that can be
+	// reached. errNotSent says that the command was not run, any other error that it is not known.
 	Forward(ctx context.Context, to uint64, command Command) (Answer, error)
 }
+
+// errNotSent is what a Transport says of a command that reached nobody.
+var errNotSent = errors.New("the command was not sent")
 
 const defaultSnapshotBytes = 1 << 20
 
@@ -92,9 +116,13 @@ func (o *Options) setDefaults() {
 	if o.SnapshotBytes == 0 {
 		o.SnapshotBytes = defaultSnapshotBytes
 	}
+	if o.CommandTimeout == 0 {
+		o.CommandTimeout = 30 * time.Second
+	}
 	if o.tick == 0 {
 		o.tick = tickInterval
 	}
+	o.Lifecycle.setDefaults(o.tick)
 	if o.WALFileBytes == 0 {
 		o.WALFileBytes = walFileSize
 	}

@@ -13,7 +13,7 @@ import (
 
 // place spreads the replicas of partitions first..first+count-1 over the brokers. It keeps no state: where it begins
 // follows from the topic's ID, so that many small topics spread too. Each live broker is the preferred leader of
-// every n-th partition. The other replicas are taken from live brokers before fenced ones, from the racks used least
+// every n-th partition. The other replicas are taken from live brokers before others, from the racks used least
 // before others, and in an order that shifts from round to round, so that a broker's partitions have their followers
 // everywhere. Errors are Kafka's.
 func (s state) place(topic kafka.TopicID, first, count, replicationFactor int) ([][]kafka.BrokerID, error) {
@@ -26,19 +26,19 @@ func (s state) place(topic kafka.TopicID, first, count, replicationFactor int) (
 		return nil, refuse("The target replication factor of %d cannot be reached because only %d broker(s) are registered.",
 			replicationFactor, len(ring))
 	}
-	live := 0
-	for live < len(ring) && !ring[live].Fenced {
-		live++
-	}
-	if live == 0 {
+	if ring[0].Fenced {
 		return nil, refuse("All brokers are currently fenced.")
+	}
+	best := 1 // how many are as good as the first: they lead
+	for best < len(ring) && reluctance(ring[best]) == reluctance(ring[0]) {
+		best++
 	}
 	h := fnv.New64a()
 	h.Write(topic[:])
 	start := int(binary.BigEndian.Uint64(h.Sum(nil)) >> 33)
 	assignment := make([][]kafka.BrokerID, count)
 	for i := range assignment {
-		assignment[i] = replicasOf(ring, live, start, first+i, replicationFactor)
+		assignment[i] = replicasOf(ring, best, start, first+i, replicationFactor)
 	}
 	return assignment, nil
 }
@@ -60,12 +60,17 @@ func (s state) ring() []*metadata.Broker {
 			}
 		}
 	}
-	slices.SortStableFunc(ring, func(a, b *metadata.Broker) int { return cmp.Compare(fencedLast(a), fencedLast(b)) })
+	slices.SortStableFunc(ring, func(a, b *metadata.Broker) int { return cmp.Compare(reluctance(a), reluctance(b)) })
 	return ring
 }
 
-func fencedLast(b *metadata.Broker) int {
-	if b.Fenced {
+// reluctance is how little a broker is wanted for new partitions: last come fenced ones, before them those that must not
+// lead for now.
+func reluctance(b *metadata.Broker) int {
+	switch {
+	case b.Fenced:
+		return 2
+	case b.InControlledShutdown || b.Slow:
 		return 1
 	}
 	return 0
@@ -88,7 +93,7 @@ func replicasOf(ring []*metadata.Broker, live, start, partition, replicationFact
 			if b == nil {
 				continue
 			}
-			if best < 0 || cmp.Or(cmp.Compare(fencedLast(b), fencedLast(candidates[best])),
+			if best < 0 || cmp.Or(cmp.Compare(reluctance(b), reluctance(candidates[best])),
 				cmp.Compare(used[b.Rack], used[candidates[best].Rack])) < 0 {
 				best = i
 			}

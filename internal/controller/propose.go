@@ -20,8 +20,9 @@ type call struct {
 	ctx          context.Context
 	command      any
 	validateOnly bool
-	local        bool        // came from another node: it is not forwarded once more
-	done         chan result // holds one
+	local        bool         // came from another node: it is not forwarded once more
+	done         chan result  // holds one
+	notify       func(result) // instead of done, in the loop: the call is the loop's own
 }
 
 // result is the answer to a call.
@@ -32,9 +33,17 @@ type result struct {
 	offset metadata.Offset
 	// forward is the Raft ID of the node that leads, for the caller to forward to; 0 if this is the answer.
 	forward uint64
+	// relay asks the caller to forward to any member: this node is not part of the quorum yet and knows no leader.
+	relay bool
 }
 
-func (c *call) answer(r result) { c.done <- r }
+func (c *call) answer(r result) {
+	if c.notify != nil {
+		c.notify(r)
+		return
+	}
+	c.done <- r
+}
 
 // commands is the loop's part for deciding.
 type commands struct {
@@ -120,6 +129,9 @@ func (l *loop) applied(index, term uint64) {
 			call.answer(p.results[i])
 		}
 	}
+	if len(c.proposals) == 0 {
+		c.speculative = nil // it is the applied image, or the same with what Raft put in between
+	}
 }
 
 // decide decides what waits and proposes one entry. While an append is on its way to the disk, commands gather: the
@@ -133,7 +145,7 @@ func (l *loop) decide() bool {
 		l.passOn()
 		return false
 	}
-	if l.imageTerm != l.leading || l.appending > 0 {
+	if l.imageTerm != l.leading || l.appending > 0 || !l.mayGrant() {
 		return false
 	}
 	if c.speculative == nil {
@@ -160,13 +172,17 @@ func (l *loop) decide() bool {
 
 // passOn hands the calls back to their callers where another node leads, and keeps them where none is known to.
 func (l *loop) passOn() {
-	if l.known == raft.None || l.known == l.node.BasicStatus().ID {
+	relay := l.known == raft.None && l.outside()
+	if !relay && (l.known == raft.None || l.known == l.id) {
 		return
 	}
 	for _, call := range l.commands.queue {
-		if call.local || l.o.Transport == nil {
+		switch {
+		case call.local || l.o.Transport == nil:
 			call.answer(result{err: kafka.ErrNotController.With("another node is the controller")})
-		} else {
+		case relay:
+			call.answer(result{relay: true})
+		default:
 			call.answer(result{forward: l.known})
 		}
 	}
@@ -230,8 +246,7 @@ func (b *batch) add(c *call) {
 	if c.ctx.Err() != nil {
 		return // nobody waits; what was not decided does not happen
 	}
-	o := b.loop.o
-	d, err := decide(state{image: b.next.image, defaults: o.Defaults, limits: o.Limits}, c.command)
+	d, err := b.loop.decideOn(b.next.image, c.command)
 	r := result{err: err, offset: b.next.image.Offset()}
 	if err == nil {
 		image := b.next.image

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"chronik/internal/metadata"
+	pb "chronik/internal/metadata/metadatapb"
 )
 
 // ready does what Raft asks for until it asks for nothing.
@@ -23,7 +24,9 @@ func (l *loop) ready() {
 			}
 		}
 		for _, rs := range rd.ReadStates {
-			l.barrier.readable(rs)
+			if !l.confirmedRound(rs) {
+				l.barrier.readable(rs)
+			}
 		}
 		l.observe()
 	}
@@ -45,6 +48,10 @@ func (l *loop) observe() {
 			l.o.Logger.Info("elected as controller", "term", leading)
 		}
 		l.leading = leading
+		l.electedOrDeposed(l.led)
+	}
+	if status.Lead != raft.None && status.Lead != status.ID {
+		l.led = status.Lead
 	}
 	if status.Lead != l.known {
 		l.known = status.Lead
@@ -61,7 +68,20 @@ func (l *loop) send(m *raftpb.Message) {
 		l.o.Logger.Error("a Raft message cannot be encoded and is dropped", "type", m.GetType(), "error", err)
 		return
 	}
-	l.o.Transport.Send(m.GetTo(), data)
+	to := m.GetTo()
+	if m.GetType() != raftpb.MsgSnap {
+		if !l.o.Transport.Send(to, data) {
+			l.node.ReportUnreachable(to)
+		}
+		return
+	}
+	l.o.Transport.SendSnapshot(to, data, func(ok bool) {
+		status := raft.SnapshotFailure
+		if ok {
+			status = raft.SnapshotFinish
+		}
+		l.inbox.post(func() { l.node.ReportSnapshot(to, status) })
+	})
 }
 
 // respond delivers what Raft attached to a storage message, to this node and to others.
@@ -132,11 +152,15 @@ func (l *loop) apply(e *raftpb.Entry) bool {
 	offset := metadata.Offset(e.GetIndex())
 	switch {
 	case e.GetType() != raftpb.EntryNormal:
-		if err := l.applyConfChange(e); err != nil {
+		entry, err := l.applyConfChange(e)
+		if err != nil {
 			l.fail(err)
 			return false
 		}
-		batch.Image, _ = l.image.Apply(offset, nil)
+		var ours bool
+		if batch, ours = l.folded(e); !ours {
+			batch.Image, batch.Events = l.image.Apply(offset, entry)
+		}
 	case len(e.GetData()) == 0: // a new leader's
 		batch.Image, _ = l.image.Apply(offset, nil)
 	default:
@@ -160,21 +184,30 @@ func (l *loop) apply(e *raftpb.Entry) bool {
 	return true
 }
 
-func (l *loop) applyConfChange(e *raftpb.Entry) error {
-	var change raftpb.ConfChangeI
-	if e.GetType() == raftpb.EntryConfChange {
-		cc := &raftpb.ConfChange{}
-		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
-			return err
-		}
-		change = cc
-	} else {
-		cc := &raftpb.ConfChangeV2{}
-		if err := proto.Unmarshal(e.GetData(), cc); err != nil {
-			return err
-		}
-		change = cc
+// applyConfChange changes the membership and returns the records that the entry carries.
+func (l *loop) applyConfChange(e *raftpb.Entry) (*pb.Entry, error) {
+	change, entry, err := decodeConfChange(e)
+	if err != nil {
+		return nil, err
 	}
 	l.confState = l.node.ApplyConfChange(change)
-	return nil
+	return entry, nil
+}
+
+// decodeConfChange reads a change of the membership, and the records that go with it. They hold whatever the term, as the
+// change does.
+func decodeConfChange(e *raftpb.Entry) (raftpb.ConfChangeI, *pb.Entry, error) {
+	if e.GetType() == raftpb.EntryConfChange {
+		cc := &raftpb.ConfChange{}
+		return cc, nil, proto.Unmarshal(e.GetData(), cc)
+	}
+	cc := &raftpb.ConfChangeV2{}
+	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+		return nil, nil, err
+	}
+	if len(cc.GetContext()) == 0 {
+		return cc, nil, nil
+	}
+	entry, err := metadata.DecodeEntry(cc.GetContext())
+	return cc, entry, err
 }

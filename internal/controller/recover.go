@@ -21,6 +21,7 @@ type recovered struct {
 	size      int64   // bytes of the snapshot
 	begin     wal.LSN // of the snapshot; 0 if it is not from the journal
 	crowded   bool    // there are many files, which a snapshot releases
+	joining   bool    // this node has begun to get its metadata from others and has none yet
 
 	// The snapshot whose chunks are being read.
 	reader    *metadata.SnapshotReader
@@ -132,8 +133,13 @@ func (r *recovered) install() error {
 // check completes the recovery: entries that the snapshot covers go, and the rest must follow it without a gap.
 func (r *recovered) check() error {
 	if r.image == nil {
-		if len(r.entries) == 0 && (r.hardState == nil || r.begun.GetIndex() == 1) {
+		switch {
+		case len(r.entries) > 0:
+		case r.begun.GetIndex() == 1 || r.hardState == nil && r.begun == nil:
 			*r = recovered{} // empty, or the process died while it formed the cluster
+			return nil
+		case r.begun == nil || r.installed: // the process died before it had got a snapshot
+			*r = recovered{joining: true, hardState: r.hardState}
 			return nil
 		}
 		return fmt.Errorf("metadata WAL: there is no whole snapshot to begin with; restore the directory from another node or a backup")
@@ -158,7 +164,11 @@ func (r *recovered) check() error {
 	if r.hardState.GetCommit() < index {
 		r.hardState.Commit = &index // a snapshot holds only what is committed
 	}
-	if last := r.last(); r.hardState.GetCommit() > last {
+	last := r.last()
+	if r.begun != nil && r.installed && r.hardState.GetCommit() > last {
+		r.hardState.Commit = &last // of a snapshot from another node that was never whole here
+	}
+	if r.hardState.GetCommit() > last {
 		return fmt.Errorf("metadata WAL: entry %d is committed, but the last one is %d; restore the directory from another node or a backup",
 			r.hardState.GetCommit(), last)
 	}

@@ -43,7 +43,7 @@ func handWritten(t *testing.T, payloads ...[]byte) *vfs.Mem {
 // formation is the payloads that begin a cluster.
 func formation(t *testing.T) (begin, chunk, end []byte) {
 	t.Helper()
-	r := form("hand", [][16]byte{directory})
+	r := form("hand", []metadata.Voter{{ID: 1, Directory: directory}})
 	begin, err := appendSnapshotBegin(nil, 0, r.meta, r.hardState)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestReplacedEntries(t *testing.T) {
 // TestInstalledSnapshotReplacesTheLog: entries above the index of a snapshot that another node sent are gone.
 func TestInstalledSnapshotReplacesTheLog(t *testing.T) {
 	begin, chunk, end := formation(t)
-	img := form("hand", [][16]byte{directory}).image
+	img := form("hand", []metadata.Voter{{ID: 1, Directory: directory}}).image
 	img, _ = img.Apply(3, nil)
 	index, term := uint64(3), uint64(3)
 	meta := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: &raftpb.ConfState{Voters: []uint64{RaftID(directory)}}}
@@ -260,7 +260,7 @@ func TestNoSpaceHeals(t *testing.T) {
 }
 
 func FuzzPayload(f *testing.F) {
-	r := form("fuzz", [][16]byte{directory})
+	r := form("fuzz", []metadata.Voter{{ID: 1, Directory: directory}})
 	begin, _ := appendSnapshotBegin(nil, 0, r.meta, r.hardState)
 	index, term := uint64(2), uint64(2)
 	entries, _ := appendAppend(nil, &raftpb.HardState{Term: &term}, []*raftpb.Entry{{Index: &index, Term: &term, Data: []byte("x")}})

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"iter"
 	"math"
 
@@ -124,6 +125,10 @@ func (l *loop) installSnapshot(snap *raftpb.Snapshot) {
 	img, err := metadata.DecodeSnapshot(snap.GetData())
 	if err != nil {
 		l.fail(err)
+		return
+	}
+	if id := img.ClusterID(); l.o.Start.clusterID != "" && id != l.o.Start.clusterID {
+		l.fail(fmt.Errorf("the metadata that came from another node are of cluster %s; this node joins cluster %s", id, l.o.Start.clusterID))
 		return
 	}
 	meta := snap.GetMetadata()

@@ -25,8 +25,10 @@ func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
 
 // restore fills the storage with what was recovered.
 func (s *storage) restore(r *recovered) error {
-	if err := s.ApplySnapshot(&raftpb.Snapshot{Metadata: r.meta}); err != nil {
-		return err
+	if r.meta.GetIndex() > 0 { // else this node joins, and has none
+		if err := s.ApplySnapshot(&raftpb.Snapshot{Metadata: r.meta}); err != nil {
+			return err
+		}
 	}
 	if err := s.SetHardState(r.hardState); err != nil {
 		return err

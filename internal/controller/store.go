@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"time"
 
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
@@ -22,30 +24,14 @@ func (c *Controller) Barrier(ctx context.Context) error {
 	}
 }
 
-// run has the loop decide a command, or forwards it to the node that leads. validateOnly decides and writes nothing.
-func (c *Controller) run(ctx context.Context, command any, validateOnly bool) (any, error) {
-	r, err := c.enqueue(&call{ctx: ctx, command: command, validateOnly: validateOnly, done: make(chan result, 1)})
-	if err != nil {
-		return nil, err
-	}
-	if r.forward == 0 {
-		return r.value, r.err
-	}
-	answer, err := c.o.Transport.Forward(ctx, r.forward, Command{Command: command, ValidateOnly: validateOnly})
-	if err == nil {
-		err = c.WaitApplied(ctx, answer.Offset) // what the answer tells is to be seen here
-	}
-	if err != nil {
-		return nil, kafka.ErrRequestTimedOut.With("the command was forwarded to the controller and its answer was lost (%v); "+
-			"the outcome is not known", err)
-	}
-	return answer.Value, answer.Err
-}
-
 // Command is a command on its way to the node that leads.
 type Command struct {
 	Command      any
 	ValidateOnly bool
+	// Relay: the asker does not know who leads. Who gets the command forwards it once more.
+	Relay bool
+	// Timeout is how long the asker waits; 0 for as long as the connection lasts.
+	Timeout time.Duration
 }
 
 // Answer is what became of it.
@@ -55,11 +41,123 @@ type Answer struct {
 	Offset metadata.Offset // that the answer rests on
 }
 
-// Execute runs a command that another node forwarded; NOT_CONTROLLER if this node does not lead.
-func (c *Controller) Execute(ctx context.Context, f Command) Answer {
-	r, err := c.enqueue(&call{ctx: ctx, command: f.Command, validateOnly: f.ValidateOnly, local: true, done: make(chan result, 1)})
+// retryPause is the time between two tries of one command.
+const retryPause = 20 * time.Millisecond
+
+// run has the controller decide a command, wherever it is, and waits until this node has applied what it led to.
+// validateOnly decides and writes nothing. Where a controller has gone before it did anything, the next one is asked;
+// where it may have done something, only a command that does no more when it is run twice is.
+func (c *Controller) run(ctx context.Context, command any, validateOnly bool) (any, error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.o.CommandTimeout)
+		defer cancel()
+	}
+	var doubt error // what a try ended with that may have done something
+	for {
+		answer, outcome := c.try(ctx, Command{Command: command, ValidateOnly: validateOnly})
+		if outcome == done {
+			if doubt != nil && errors.Is(answer.Err, kafka.ErrKafkaStorageError) {
+				return nil, doubt // this node's disk failed, before or after
+			}
+			return answer.Value, answer.Err
+		}
+		if outcome == unknown {
+			doubt = answer.Err
+		}
+		if outcome == unknown && !validateOnly && !repeatable(command) {
+			return nil, answer.Err
+		}
+		if !c.pause(ctx) {
+			return nil, kafka.ErrRequestTimedOut.With("no controller ran the command in time; last: %v", answer.Err)
+		}
+	}
+}
+
+// outcome is what is known of a try.
+type outcome int
+
+const (
+	done    outcome = iota // the answer is the answer
+	nothing                // the command was not run, and will not be
+	unknown                // it may have been, or may yet
+)
+
+// try has the command run once. Except for done, the answer's error says what happened.
+func (c *Controller) try(ctx context.Context, command Command) (Answer, outcome) {
+	r, err := c.enqueue(&call{ctx: ctx, command: command.Command, validateOnly: command.ValidateOnly, done: make(chan result, 1)})
+	switch {
+	case err != nil:
+		return Answer{Err: err}, done // the time is over, or this node closes
+	case r.forward != 0 || r.relay:
+		return c.forward(ctx, r, command)
+	case errors.Is(r.err, errLost):
+		return Answer{Err: r.err}, unknown
+	}
+	return Answer{Value: r.value, Err: r.err, Offset: r.offset}, done
+}
+
+func (c *Controller) forward(ctx context.Context, r result, command Command) (Answer, outcome) {
+	command.Timeout, command.Relay = 0, r.relay
+	if deadline, bounded := ctx.Deadline(); bounded {
+		command.Timeout = max(time.Millisecond, time.Until(deadline))
+	}
+	answer, err := c.o.Transport.Forward(ctx, r.forward, command)
+	switch {
+	case errors.Is(err, errNotSent):
+		return Answer{Err: kafka.ErrNotController.With("the controller cannot be reached: %v", err)}, nothing
+	case err == nil && errors.Is(answer.Err, kafka.ErrNotController):
+		return answer, nothing
+	case err == nil && errors.Is(answer.Err, kafka.ErrRequestTimedOut):
+		return answer, unknown
+	case err == nil:
+		err = c.WaitApplied(ctx, answer.Offset) // what the answer tells is to be seen here
+	}
 	if err != nil {
+		return Answer{Err: kafka.ErrRequestTimedOut.With("the command was forwarded to the controller and its answer was lost (%v); "+
+			"the outcome is not known", err)}, unknown
+	}
+	return answer, done
+}
+
+// repeatable tells whether a command that may have been run can be run again: what it makes bears a name that the asker
+// has drawn, so that it recognises its own success.
+func repeatable(command any) bool {
+	switch command.(type) {
+	case createTopics, metadata.RegisterBroker, allocateProducerIDs, metadata.DescribeBrokers:
+		return true
+	}
+	return false
+}
+
+// pause waits a little; false if the time is over or the node closes.
+func (c *Controller) pause(ctx context.Context) bool {
+	timer := c.o.Clock.NewTimer(retryPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Execute runs a command that another node forwarded; NOT_CONTROLLER if this node does not lead, and has not been run.
+func (c *Controller) Execute(ctx context.Context, f Command) Answer {
+	if f.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.Timeout)
+		defer cancel()
+	}
+	r, err := c.enqueue(&call{ctx: ctx, command: f.Command, validateOnly: f.ValidateOnly, local: !f.Relay, done: make(chan result, 1)})
+	switch {
+	case err != nil:
 		return Answer{Err: err}
+	case r.relay: // this node knows no more than the asker
+		return Answer{Err: kafka.ErrNotController.With("node %d is not part of the metadata's quorum yet", c.o.NodeID)}
+	case r.forward != 0:
+		answer, _ := c.forward(ctx, r, f)
+		return answer
 	}
 	return Answer{Value: r.value, Err: r.err, Offset: r.offset}
 }
@@ -74,7 +172,7 @@ func (c *Controller) enqueue(call *call) (result, error) {
 		return result{}, timedOut()
 	}
 	defer func() { <-c.room }()
-	if !c.inbox.post(func() { c.loop.commands.queue = append(c.loop.commands.queue, call) }) {
+	if !c.inbox.post(func() { c.loop.receive(call) }) {
 		return result{}, errClosing
 	}
 	select {

@@ -1,0 +1,83 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/raft/v3"
+)
+
+// transferTimeout is how long a node that closes waits for another to take the leadership.
+const transferTimeout = time.Second
+
+// transfer is the loop's part for handing over the leadership.
+type transfer struct {
+	waiting []func(error)
+}
+
+// TransferLeadership has another voter lead the metadata, and returns when this node does not any more; at once if it
+// does not lead, or is the only voter. The error says that it still leads.
+func (c *Controller) TransferLeadership(ctx context.Context, reason string) error {
+	done := make(chan error, 1)
+	if !c.inbox.post(func() { c.loop.handOver(reason, func(err error) { done <- err }) }) {
+		return nil
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *loop) handOver(reason string, done func(error)) {
+	switch {
+	case l.leading == 0 || len(l.confState.GetVoters()) == 1 || l.err != nil:
+		done(nil)
+	case !l.giveUpLeadership(reason):
+		done(errors.New("no other voter is there to take it"))
+	default:
+		l.transfer.waiting = append(l.transfer.waiting, done)
+	}
+}
+
+// giveUpLeadership asks another voter to lead: of those that are there the one that has most of the log, of equals the one
+// that comes first by its broker ID. It does not block; false if there is none.
+func (l *loop) giveUpLeadership(reason string) bool {
+	if l.leading == 0 {
+		return false
+	}
+	best, match := raft.None, uint64(0)
+	for _, p := range l.progress() {
+		if p.id == l.id || p.learner || !p.active || l.election.dead[p.id] {
+			continue
+		}
+		better := p.match > match || p.match == match && brokerOf(l.image, p.id) < brokerOf(l.image, best)
+		if best == raft.None || better {
+			best, match = p.id, p.match
+		}
+	}
+	if best == raft.None {
+		return false
+	}
+	l.o.Logger.Info("the leadership of the metadata is handed over", "to", brokerOf(l.image, best), "reason", reason)
+	l.node.TransferLeader(best)
+	return true
+}
+
+// transferred answers who waits for a transfer that is over, one way or the other.
+func (l *loop) transferred() {
+	t := &l.transfer
+	if len(t.waiting) == 0 || l.leading != 0 && !l.mayGrant() {
+		return
+	}
+	var err error
+	if l.leading != 0 {
+		err = errors.New("the other voter did not take it in time")
+	}
+	for _, done := range t.waiting {
+		done(err)
+	}
+	t.waiting = nil
+}

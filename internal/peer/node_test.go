@@ -357,6 +357,15 @@ func TestRefusedByName(t *testing.T) {
 	try(identity(1, 1, "", "x:1"), 2, Hot, "needs both nodes in one cluster")
 	try(identity(1, 1, "c", "x:1"), 2, Kind(9), "not known")
 	try(identity(1, 1, "c", "x:1"), 2, CatchUp)
+	stranger := hello{versionMin: 1, versionMax: 1, kind: Control, expected: 2, identity: identity(1, 1, "other", "x:1")}
+	if got := stranger.objection(b.Self(), true); !strings.Contains(got, "cluster other") {
+		t.Errorf("the accepting side does not refuse another cluster: %q", got)
+	}
+	late := newControl(b, nil, false, identity(1, 1, "", ""), "c")
+	defer late.cancel()
+	if err := late.clusterChanged("other"); err != nil || !late.refusing.Load() {
+		t.Error("a peer that joins another cluster is not refused")
+	}
 	future := hello{versionMin: 2, versionMax: 9, kind: Control, expected: 2, identity: identity(1, 1, "c", "x:1")}
 	if got := future.objection(b.Self(), true); !strings.Contains(got, "versions 2 to 9") {
 		t.Errorf("a later version is answered %q", got)
@@ -506,3 +515,5 @@ func TestTooManyConnections(t *testing.T) {
 		t.Errorf("%d of 8 strangers were turned away, not 6", closed)
 	}
 }
+
+func toID(n int) kafka.BrokerID { return kafka.BrokerID(n) }

@@ -8,7 +8,7 @@ import (
 
 // layers: a package imports only from lower layers. A directory below one of these belongs to its layer.
 var layers = [][]string{
-	0:  {"internal/kafka", "internal/clock", "internal/wire", "internal/record", "internal/vfs", "internal/config"},
+	0:  {"internal/kafka", "internal/clock", "internal/wire", "internal/record", "internal/vfs", "internal/config", "internal/sim/simnet"},
 	1:  {"internal/wal", "internal/metadata", "internal/peer"},
 	2:  {"internal/log"},
 	3:  {"internal/store"},
@@ -70,8 +70,8 @@ func TestLayering(t *testing.T) {
 
 // reserved imports, and the packages that may have them.
 var reserved = map[string][]string{
-	"net":                   {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench", "internal/nodes"},
-	"os":                    {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench", "internal/nodes"},
+	"net":                   {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench", "internal/nodes", "internal/sim", "internal/sim/simnet"},
+	"os":                    {"internal/wire", "internal/peer", "internal/vfs", "internal/server", "internal/admin", "internal/broker", "internal/cli", "internal/bench", "internal/nodes", "internal/sim", "internal/sim/simnet"},
 	"net/http":              {"internal/admin", "internal/cli", "internal/bench", "internal/broker"},
 	"go.etcd.io/raft/v3":    {"internal/controller"},
 	"github.com/spf13":      {"internal/cli"},

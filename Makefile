@@ -10,7 +10,7 @@ FUZZTIME ?= 10s
 SEEDS ?= 3000
 COUNT ?= 1
 
-.PHONY: help run build test unit fake clients kills race sim fuzz bench lint oracle powercut crash proto docs clean
+.PHONY: help run build test unit fake clients kills race sim mutate fuzz bench lint oracle powercut crash proto docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ race: ## unit tests under the race detector (needs gcc)
 
 sim: ## many seeds of the storage histories
 	CHRONIK_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -run History ./internal/...
+
+mutate: ## break each rule of the design once, on purpose, and see it noticed; docs/mutations.md
+	$(GO) test -count=1 -timeout 120m -v ./test/mutate -mutate -record 2>&1 | scripts/quiet-test.sh
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@for pkg in $$($(GO) list ./internal/...); do \

@@ -25,7 +25,7 @@ build: ## bin/chronik, one static binary
 test: build lint unit fake clients kills powercut ## what CI runs
 
 unit: ## unit, model and crash-simulation tests of all packages
-	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v '^chronik/test/')
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v '^chronik/test/') ./test/mutate
 
 fake: build ## the same requests to franz-go's kfake and to chronik, answers compared; docs/compatibility.md
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 5m ./test/oracle/fake ./test/oracle

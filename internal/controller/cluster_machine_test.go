@@ -27,6 +27,9 @@ type fleet struct {
 	machines []*machine
 	tick     time.Duration
 	snapshot int64 // SnapshotBytes
+	life     LifecycleOptions
+	// serve is what a process does once its controller is open; nil for process.serve.
+	serve func(p *process, c *Controller, directory [16]byte) error
 
 	mu       sync.Mutex
 	clusters map[string]bool // that any node belonged to
@@ -179,6 +182,7 @@ func (p *process) run() error {
 		return err
 	}
 	c, err := Open(Options{FS: m.fs, Dir: "/data/metadata", NodeID: m.id, Directory: directory, ClusterID: clusterID, Joined: clusterID != "",
+		Lifecycle: f.life, LastHeard: p.node.LastHeard,
 		ClusterAddress: m.address, Transport: p.links, Start: start, tick: f.tick, SnapshotBytes: f.snapshot, WALFileBytes: 64 << 10, EventsRetained: 16,
 		Logger: log, Fatal: func(err error) {
 			p.mu.Lock()
@@ -191,6 +195,9 @@ func (p *process) run() error {
 	p.mu.Lock()
 	p.c = c
 	p.mu.Unlock()
+	if f.serve != nil {
+		return f.serve(p, c, directory)
+	}
 	return p.serve(c, directory)
 }
 

@@ -60,12 +60,13 @@ type memNode struct {
 	watchers []func(peer.Event)
 	peers    map[kafka.BrokerID]string
 	last     map[kafka.BrokerID]peer.Identity
+	heard    map[kafka.BrokerID]time.Time
 }
 
 // join puts a process on the net.
 func (n *memNet) join(self peer.Identity) *memNode {
 	node := &memNode{net: n, self: self, handlers: map[peer.Method]peer.Handler{}, notified: map[peer.Method]func(peer.Identity, []byte){},
-		peers: map[kafka.BrokerID]string{}, last: map[kafka.BrokerID]peer.Identity{}}
+		peers: map[kafka.BrokerID]string{}, last: map[kafka.BrokerID]peer.Identity{}, heard: map[kafka.BrokerID]time.Time{}}
 	node.ctx, node.cancel = context.WithCancel(context.Background())
 	return node
 }
@@ -167,6 +168,19 @@ func (p *memNode) Self() peer.Identity {
 	return p.self
 }
 
+// LastHeard is when anything last came from that broker's node.
+func (p *memNode) LastHeard(id kafka.BrokerID) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.heard[id]
+}
+
+func (p *memNode) hear(id kafka.BrokerID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard[id] = time.Now()
+}
+
 func (p *memNode) SetClusterID(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,6 +245,7 @@ func (p *memNode) Notify(id kafka.BrokerID, m peer.Method, body []byte) bool {
 	}
 	deliver := func() {
 		if to.ctx.Err() == nil {
+			to.hear(self.Broker)
 			to.notified[m](self, body)
 		}
 	}
@@ -266,6 +281,7 @@ func (p *memNode) CallAddress(ctx context.Context, address string, m peer.Method
 		if to.ctx.Err() != nil {
 			return
 		}
+		to.hear(self.Broker)
 		within, cancel := context.WithTimeout(to.ctx, 10*time.Second)
 		defer cancel()
 		if deadline, ok := ctx.Deadline(); ok {

@@ -26,6 +26,9 @@ type Controller struct {
 	inbox  *inbox
 	room   chan struct{} // holds a token per call under way
 	leader atomic.Uint64 // Raft ID; 0 if unknown
+	term   atomic.Uint64 // the last in which a leader was known
+	// elections counts the terms in which a leader became known.
+	elections atomic.Int64
 	loop   *loop         // touched by its own goroutine only, through the inbox
 	ended  sync.WaitGroup // the loop
 }
@@ -89,7 +92,7 @@ func (c *Controller) start(j journal, r *recovered) error {
 		bus:       c.bus,
 		inbox:     c.inbox,
 		journal:   j,
-		lead:      c.leader.Store,
+		lead:      c.led,
 		image:     r.image,
 		imageTerm: r.meta.GetTerm(),
 		confState: r.meta.GetConfState(),

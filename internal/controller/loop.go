@@ -26,7 +26,7 @@ type loop struct {
 	journal journal
 	storage *storage
 	node    *raft.RawNode
-	lead    func(raftID uint64) // tells the outside who leads
+	lead    func(raftID, term uint64) // tells the outside who leads
 	tick    clock.Timer
 
 	image     *metadata.Image // all that is applied
@@ -35,6 +35,7 @@ type loop struct {
 	hardState *raftpb.HardState // the newest, written or not
 	lastIndex uint64            // of the last entry handed to the journal
 	known     uint64            // the leader's Raft ID as told to the outside
+	knownTerm uint64            // likewise
 	leading   uint64            // the term in which this node leads; 0 if it does not
 	err       error             // set once the journal or the log cannot be used
 

@@ -54,7 +54,7 @@ func (c *Controller) run(ctx context.Context, command any, validateOnly bool) (a
 		defer cancel()
 	}
 	var doubt error // what a try ended with that may have done something
-	for {
+	for again := false; ; again = true {
 		answer, outcome := c.try(ctx, Command{Command: command, ValidateOnly: validateOnly})
 		if outcome == done {
 			if doubt != nil && errors.Is(answer.Err, kafka.ErrKafkaStorageError) {
@@ -68,7 +68,8 @@ func (c *Controller) run(ctx context.Context, command any, validateOnly bool) (a
 		if outcome == unknown && !validateOnly && !repeatable(command) {
 			return nil, answer.Err
 		}
-		if !c.pause(ctx) {
+		// Where this node lost its leadership, the loop keeps the command until there is another leader.
+		if hasten := outcome == unknown && !again; !hasten && !c.pause(ctx) {
 			return nil, kafka.ErrRequestTimedOut.With("no controller ran the command in time; last: %v", answer.Err)
 		}
 	}

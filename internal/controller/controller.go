@@ -105,7 +105,7 @@ func (c *Controller) start(j journal, r *recovered) error {
 		// The journal keeps the order, so that whatever becomes durable later finds this before it.
 		l.writeSnapshot(0, r.meta, r.image, func(wal.LSN) {})
 	}
-	l.storage = &storage{MemoryStorage: raft.NewMemoryStorage(), newest: func() (*metadata.Image, *raftpb.SnapshotMetadata) {
+	l.storage = &storage{MemoryStorage: raft.NewMemoryStorage(), kept: c.o.entriesKept, newest: func() (*metadata.Image, *raftpb.SnapshotMetadata) {
 		index, term := uint64(l.image.Offset()), l.imageTerm
 		return l.image, &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: l.confState}
 	}}

@@ -76,7 +76,7 @@ type window struct {
 	entries [windowEntries]windowEntry
 }
 
-const windowEntries = 16
+const windowEntries = 32
 
 type windowEntry struct {
 	end   kafka.Offset

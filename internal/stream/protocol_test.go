@@ -235,7 +235,7 @@ func TestWindow(t *testing.T) {
 			sent = appends(t, a.take(), 1, sent)
 		}
 		for acked < 200 {
-			if sent-acked > 50 || sent < min(200, acked+32) {
+			if sent-acked > 50 || sent < min(200, acked+25) {
 				t.Fatalf("%d records of 1 kB are under way, the window is 50 kB", sent-acked)
 			}
 			acked += 3

@@ -183,7 +183,7 @@ func (p *process) run() error {
 	}
 	c, err := Open(Options{FS: m.fs, Dir: "/data/metadata", NodeID: m.id, Directory: directory, ClusterID: clusterID, Joined: clusterID != "",
 		Lifecycle: f.life, LastHeard: p.node.LastHeard,
-		ClusterAddress: m.address, Transport: p.links, Start: start, tick: f.tick, SnapshotBytes: f.snapshot, WALFileBytes: 64 << 10, EventsRetained: 16,
+		ClusterAddress: m.address, Transport: p.links, Start: start, tick: f.tick, SnapshotBytes: f.snapshot, entriesKept: 20, WALFileBytes: 64 << 10, EventsRetained: 16,
 		Logger: log, Fatal: func(err error) {
 			p.mu.Lock()
 			p.fatal = err

@@ -29,8 +29,8 @@ type Controller struct {
 	term   atomic.Uint64 // the last in which a leader was known
 	// elections counts the terms in which a leader became known.
 	elections atomic.Int64
-	loop   *loop         // touched by its own goroutine only, through the inbox
-	ended  sync.WaitGroup // the loop
+	loop      *loop          // touched by its own goroutine only, through the inbox
+	ended     sync.WaitGroup // the loop
 }
 
 var _ metadata.Store = (*Controller)(nil)

@@ -59,6 +59,8 @@ type Options struct {
 	voters []metadata.Voter
 	// For tests: how long a Raft tick lasts.
 	tick time.Duration
+	// For tests: how many entries below the last snapshot stay in memory for followers that lag a little.
+	entriesKept uint64
 }
 
 // Defaults are what a command leaves open.
@@ -118,6 +120,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.CommandTimeout == 0 {
 		o.CommandTimeout = 30 * time.Second
+	}
+	if o.entriesKept == 0 {
+		o.entriesKept = entriesKept
 	}
 	if o.tick == 0 {
 		o.tick = tickInterval

@@ -14,6 +14,7 @@ const entriesKept = 1000
 // that moment. The loop owns it.
 type storage struct {
 	*raft.MemoryStorage
+	kept   uint64 // entries below the last snapshot
 	newest func() (*metadata.Image, *raftpb.SnapshotMetadata)
 }
 
@@ -45,8 +46,8 @@ func (s *storage) covered(meta *raftpb.SnapshotMetadata) error {
 	if err != nil {
 		return err
 	}
-	if upTo := meta.GetIndex(); upTo > entriesKept && upTo-entriesKept >= first {
-		return s.Compact(upTo - entriesKept)
+	if upTo := meta.GetIndex(); upTo > s.kept && upTo-s.kept >= first {
+		return s.Compact(upTo - s.kept)
 	}
 	return nil
 }

@@ -66,9 +66,6 @@ func New(o Options) *Agent {
 	if o.Interval <= 0 {
 		o.Interval = defaultInterval
 	}
-	if o.Register == nil {
-		o.Register = o.Controller.RegisterBroker
-	}
 	if o.SyncAge == nil {
 		o.SyncAge = func() time.Duration { return 0 }
 	}

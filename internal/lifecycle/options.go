@@ -24,9 +24,6 @@ type Options struct {
 	Controller Controller
 	// Registration is announced as it is. Its Incarnation is drawn by the process and is that of its peer.Identity too.
 	Registration metadata.RegisterBroker
-	// Register announces the broker; nil for Controller.RegisterBroker. A node that is no member yet gives the way through
-	// the address that it joins at.
-	Register func(ctx context.Context, cmd metadata.RegisterBroker) (kafka.BrokerEpoch, error)
 
 	// Lease bounds what the controller grants (broker.lease.ms), 2 s by default; Interval is between heartbeats, 500 ms by
 	// default.

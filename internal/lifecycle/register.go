@@ -16,7 +16,7 @@ import (
 func (a *Agent) Register(ctx context.Context) error {
 	began := a.o.Clock.Now()
 	for try := 1; ; try++ {
-		epoch, err := a.o.Register(ctx, a.o.Registration)
+		epoch, err := a.o.Controller.RegisterBroker(ctx, a.o.Registration)
 		if err == nil {
 			a.epoch.Store(int64(epoch))
 			if err = a.o.Controller.WaitApplied(ctx, metadata.Offset(epoch)); err == nil {

@@ -31,6 +31,8 @@ const (
 	jobPropose  jobKind = iota // the outstanding change of the in-sync set
 	jobLogStart                // a follower's log start
 	jobResign                  // a leader whose disk refused an append
+	jobRepair                  // a damaged replica
+	jobScrub                   // damage that a read came upon
 )
 
 // add asks for a job. It never blocks.
@@ -71,6 +73,10 @@ func (b *background) work() {
 			j.p.followLogStart(b.ctx)
 		case jobResign:
 			j.p.resignLeadership(b.ctx)
+		case jobRepair:
+			j.p.repair(b.ctx)
+		case jobScrub:
+			j.p.scrub()
 		}
 	}
 }

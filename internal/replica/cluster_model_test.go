@@ -60,6 +60,19 @@ func runClusterModel(t *rapid.T, unclean bool) {
 				r.session = nil
 			}
 		},
+		"late": func(t *rapid.T) { // what a stream of an earlier epoch still had under way
+			r := draw(t)
+			if len(r.late) == 0 {
+				return
+			}
+			l := rapid.SampledFrom(r.late).Draw(t, "append")
+			if _, epoch, _ := r.p.Leader(); l.epoch == epoch {
+				return // a stream does not repeat itself
+			}
+			if r.p.AppendFollower(l.epoch, l.base, l.records, l.high, l.logStart) == nil {
+				t.Fatalf("broker %d took offset %d of a stream in epoch %d\n%s", r.id, l.base, l.epoch, c.writings)
+			}
+		},
 		"fence": func(t *rapid.T) { c.fence(draw(t).id) },
 		"prefer": func(t *rapid.T) {
 			r := draw(t)

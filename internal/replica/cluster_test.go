@@ -54,11 +54,19 @@ type testReplica struct {
 	epoch   kafka.BrokerEpoch
 
 	// As a follower.
-	leader   kafka.BrokerID
-	follows  kafka.LeaderEpoch
-	session  *Session // at the leader; nil: to follow (again)
-	decision FollowDecision
-	next     kafka.Offset
+	leader  kafka.BrokerID
+	follows kafka.LeaderEpoch
+	session *Session // at the leader; nil: to follow (again)
+	next    kafka.Offset
+	late    []lateAppend // what was read for it and may come again
+}
+
+// lateAppend is something that a leader sent.
+type lateAppend struct {
+	epoch          kafka.LeaderEpoch
+	base           kafka.Offset
+	records        []byte
+	high, logStart kafka.Offset
 }
 
 func (r *testReplica) Follow(_ *Partition, leader kafka.BrokerID, epoch kafka.LeaderEpoch) {
@@ -265,6 +273,7 @@ func (r *testReplica) stream(maxBytes int) bool {
 		_ = r.p.FollowerWatermark(r.follows, st.HighWatermark, st.LogStart)
 		return r.p.HighWatermark() != before
 	}
+	r.late = append(r.late, lateAppend{r.follows, r.next, st.Records, st.HighWatermark, st.LogStart})
 	if err := r.p.AppendFollower(r.follows, r.next, st.Records, st.HighWatermark, st.LogStart); err != nil {
 		r.c.note("%d refuses: %v", r.id, err)
 		r.session.Close()
@@ -435,4 +444,23 @@ func TestClusterReplicates(t *testing.T) {
 		t.Fatalf("%d of 20 acknowledged\n%s", len(c.acked), strings.Join(c.writings, "\n"))
 	}
 	c.converged()
+}
+
+// An append that was admitted before leadership ended does not come after it.
+func TestNoAppendOfAnOldEpoch(t *testing.T) {
+	for _, next := range []kafka.BrokerID{1, 2, kafka.NoLeader} {
+		c := newTestCluster(t, 1)
+		c.settle()
+		r := c.node(1)
+		r.append()
+		end := r.disk.LogEnd()
+		r.disk.before = func() {
+			c.change("elected", func(p *metadata.Partition) { p.Leader, p.LeaderEpoch = next, p.LeaderEpoch+1 })
+			r.deliver()
+		}
+		_, err := r.p.Append(AppendRequest{Batches: batch(1), LeaderEpoch: kafka.NoLeaderEpoch, Origin: record.FromCoordinator})
+		if !errors.Is(err, kafka.ErrNotLeaderOrFollower) || r.disk.LogEnd() != end {
+			t.Errorf("leader %d elected: %v, and the log ends at %d instead of %d", next, err, r.disk.LogEnd(), end)
+		}
+	}
 }

@@ -31,6 +31,9 @@ type disk interface {
 	SetLogStart(ctx context.Context, offset kafka.Offset) error
 	OnDurable(func(end kafka.Offset))
 	SetHighWatermark(offset kafka.Offset)
+	OnDamaged(func())
+	Damaged() []log.Damage
+	Scrub() error
 
 	LogStart() kafka.Offset
 	LogEnd() kafka.Offset

@@ -25,7 +25,7 @@ func (p *progress) begin(now time.Time, end kafka.Offset) {
 	p.epochStart = end
 	p.marks = append(p.marks[:0], endMark{now, end})
 	for i := range p.ends {
-		p.ends[i].streamed, p.ends[i].since = false, now
+		p.ends[i].streamed, p.ends[i].since, p.ends[i].caughtUp = false, now, time.Time{}
 	}
 }
 
@@ -33,6 +33,18 @@ func (p *progress) begin(now time.Time, end kafka.Offset) {
 func (p *progress) look(now time.Time, end kafka.Offset) {
 	if n := len(p.marks); n == 0 || p.marks[n-1].end != end {
 		p.marks = append(p.marks, endMark{now, end})
+	}
+	for i := range p.ends {
+		r := &p.ends[i]
+		if r.end >= end {
+			r.caughtUp = now
+			continue
+		}
+		for _, m := range p.marks {
+			if r.end >= m.end && m.at.After(r.caughtUp) {
+				r.caughtUp = m.at
+			}
+		}
 	}
 	if i := p.markBefore(now); i > 0 {
 		p.marks = slices.Delete(p.marks, 0, i)
@@ -94,7 +106,7 @@ func (p *progress) wanted(now time.Time, other func(kafka.BrokerID) bool) (isr [
 	}
 	for i := range p.ends {
 		b := p.ends[i].broker
-		if _, in := slices.BinarySearch(p.committed, b); !in && p.admissible(b, now) && other(b) {
+		if !p.inISR(b) && p.admissible(b, now) && other(b) {
 			isr = append(isr, b)
 			if reason == "" {
 				reason = fmt.Sprintf("broker %d has caught up at offset %d", b, p.ends[i].end)

@@ -34,6 +34,8 @@ type Options struct {
 	BrokerEpoch func() kafka.BrokerEpoch
 	// LagMax is replica.lag.time.max.ms: how long an in-sync replica may lag; 0 is 10 s.
 	LagMax time.Duration
+	// DamageChanged is called when Damaged is another; it must not block. nil: nobody has to know.
+	DamageChanged func()
 }
 
 // Manager makes the store's partitions agree with the metadata: it follows the events with a cursor of its own, creates
@@ -89,7 +91,7 @@ func newManager(o Options, s storage) *Manager {
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.node = &node{
 		broker: o.Broker, codecs: o.Codecs, clock: o.Clock, log: o.Logger, metadata: o.Metadata, streams: noStreams{},
-		lease: o.Lease, brokerEpoch: o.BrokerEpoch, lagMax: o.LagMax,
+		lease: o.Lease, brokerEpoch: o.BrokerEpoch, lagMax: o.LagMax, onDamage: o.DamageChanged,
 		background: &background{ctx: m.ctx, workers: o.Concurrency, done: &m.done},
 	}
 	m.SetStreams(o.Streams)

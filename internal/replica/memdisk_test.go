@@ -28,6 +28,7 @@ type memDisk struct {
 	heard    func(kafka.Offset)
 	lowest   kafka.Offset // that was ever cut to, since the test set it
 	refusing error        // what appends get
+	before   func()       // called by Append before anything else, once
 }
 
 func newMemDisk() *memDisk { return &memDisk{fence: kafka.NoLeaderEpoch, lowest: 1 << 60} }
@@ -52,6 +53,10 @@ func (d *memDisk) assignLocked(epoch kafka.LeaderEpoch, at kafka.Offset) {
 }
 
 func (d *memDisk) Append(b []byte, epoch kafka.LeaderEpoch, _ Origin) (store.Result, error) {
+	if f := d.before; f != nil {
+		d.before = nil
+		f()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refusing != nil {
@@ -245,3 +250,6 @@ func (d *memDisk) at(offset kafka.Offset) record.Batch {
 	}
 	return d.batches[offset-d.first]
 }
+
+func (d *memDisk) OnDamaged(func())      {}
+func (d *memDisk) Damaged() []log.Damage { return nil }

@@ -21,6 +21,7 @@ type node struct {
 	brokerEpoch func() kafka.BrokerEpoch // nil: as the image has it
 	metadata    metadata.Store
 	lagMax      time.Duration
+	onDamage    func() // nil: nobody has to know
 	background  *background
 }
 
@@ -28,6 +29,13 @@ const defaultLagMax = 10 * time.Second
 
 // leased tells whether this node may answer as a leader for what no quorum confirms.
 func (n *node) leased() bool { return n.lease == nil || n.lease() }
+
+// damageChanged tells that another set of replicas is damaged.
+func (n *node) damageChanged() {
+	if n.onDamage != nil {
+		n.onDamage()
+	}
+}
 
 // registered is a broker of the cluster; nil if it is none.
 func (n *node) registered(id kafka.BrokerID) *metadata.Broker { return n.metadata.Image().Broker(id) }

@@ -26,6 +26,7 @@ type Partition struct {
 	ordered chan struct{}
 	// streamed: there are sessions, somebody has to hear of each append.
 	streamed atomic.Bool
+	damaged  atomic.Bool // the disk holds bytes that are not as they were written
 
 	mu struct {
 		sync.Mutex
@@ -38,9 +39,10 @@ type Partition struct {
 		meta        *metadata.Partition  // last applied
 		epoch       kafka.PartitionEpoch // its
 		progress    progress
-		sessions    []*Session // at most one for each follower
-		proposal    *proposal  // the one outstanding change of the in-sync set
-		notBefore   time.Time  // the next proposal
+		sessions    []*Session   // at most one for each follower
+		proposal    *proposal    // the one outstanding change of the in-sync set
+		notBefore   time.Time    // the next proposal
+		toldStart   kafka.Offset // the log start that the streams were told of
 		followed    followed
 		// watermarkEpoch is the leader epoch in which the high watermark was learned last.
 		watermarkEpoch kafka.LeaderEpoch
@@ -60,6 +62,8 @@ func newPartition(id kafka.TopicPartition, topic string, d disk, c config.Topic,
 	p.mu.progress.minInsync = int(c.MinInsyncReplicas)
 	p.mu.progress.highWatermark = d.LogStart()
 	d.OnDurable(p.onDurable)
+	d.OnDamaged(p.onDamaged)
+	p.damaged.Store(len(d.Damaged()) > 0)
 	return p
 }
 

@@ -14,6 +14,7 @@ import (
 // newer state of the partition, or the first attempt was refused for good: never because of a timeout.
 type proposal struct {
 	command metadata.UpdateISR
+	since   time.Time
 	running bool      // an attempt is under way
 	unknown bool      // an attempt's outcome is not known: only the image can tell
 	retry   time.Time // the next attempt
@@ -28,13 +29,20 @@ const (
 
 // look is called several times in lagMax for each partition.
 func (p *Partition) look(now time.Time) {
+	start := p.disk.LogStart()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if !p.mu.leader || len(p.mu.progress.replicas) < 2 {
+		p.mu.Unlock()
 		return
 	}
 	p.mu.progress.look(now, p.disk.LogEnd())
 	p.reviewLocked()
+	raised := start > p.mu.toldStart
+	p.mu.toldStart = max(start, p.mu.toldStart)
+	p.mu.Unlock()
+	if raised { // retention tells nobody
+		p.tellStreams()
+	}
 }
 
 // reviewLocked proposes another in-sync set if there is to be one, or tries again what is outstanding.
@@ -56,7 +64,7 @@ func (p *Partition) reviewLocked() {
 	if isr == nil || !slices.Contains(isr, p.node.broker) {
 		return
 	}
-	pr := &proposal{command: metadata.UpdateISR{
+	pr := &proposal{since: now, command: metadata.UpdateISR{
 		Partition: p.id, LeaderEpoch: p.mu.leaderEpoch, Base: p.mu.epoch, ISR: p.membersLocked(isr), Reason: reason,
 	}}
 	p.mu.proposal, p.mu.progress.proposed = pr, isr
@@ -77,7 +85,8 @@ func (p *Partition) tryLocked(pr *proposal) {
 // takenLocked tells whether the controller would take a broker into the in-sync set, as far as this node's image tells.
 func (p *Partition) takenLocked(b kafka.BrokerID) bool {
 	s, broker := p.sessionLocked(b), p.node.registered(b)
-	return s != nil && broker != nil && !broker.Fenced && broker.Epoch == s.brokerEpoch
+	return s != nil && broker != nil && broker.Epoch == s.brokerEpoch &&
+		!broker.Fenced && !broker.InControlledShutdown && !broker.Slow
 }
 
 // membersLocked names the members with their broker epochs: that of the Follow which made one known to be caught up

@@ -49,6 +49,7 @@ func (p *Partition) apply(ctx context.Context, m *metadata.Partition) error {
 		return nil
 	}
 	p.startFollowing(m)
+	p.repairIfDamaged()
 	return nil
 }
 
@@ -69,6 +70,9 @@ func (p *Partition) redescribe(m *metadata.Partition) {
 	}
 	if led && reassigned {
 		p.node.streams.Lead(p, epoch)
+	}
+	if !led {
+		p.repairIfDamaged()
 	}
 }
 

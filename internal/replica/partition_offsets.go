@@ -96,8 +96,10 @@ func (p *Partition) endOffsetForEpoch(asked kafka.LeaderEpoch, s Snapshot) Epoch
 // DeleteBelowHighWatermark, as the offset of DeleteRecords, stands for the high watermark.
 const DeleteBelowHighWatermark kafka.Offset = -1
 
-// DeleteRecords raises the log's start to the offset, durably, and returns the low watermark: the lowest log start of
-// all replicas. OFFSET_OUT_OF_RANGE above the high watermark; POLICY_VIOLATION where the topic is only compacted.
+// DeleteRecords raises the log's start to the offset, durably, and returns the low watermark once it has reached the offset:
+// the lowest log start of the in-sync replicas that follow, so that the records do not come back with another leader.
+// OFFSET_OUT_OF_RANGE above the high watermark; POLICY_VIOLATION where the topic is only compacted; REQUEST_TIMED_OUT if
+// the context ends while followers are waited for: they will delete too.
 func (p *Partition) DeleteRecords(ctx context.Context, offset kafka.Offset) (kafka.Offset, error) {
 	p.mu.Lock()
 	err := p.checkLeaderLocked(kafka.NoLeaderEpoch)
@@ -123,6 +125,36 @@ func (p *Partition) DeleteRecords(ctx context.Context, offset kafka.Offset) (kaf
 		p.mu.Lock()
 		p.signalLocked()
 		p.mu.Unlock()
+		p.tellStreams()
 	}
-	return p.disk.LogStart(), nil
+	return p.awaitLowWatermark(ctx, offset)
+}
+
+func (p *Partition) awaitLowWatermark(ctx context.Context, offset kafka.Offset) (kafka.Offset, error) {
+	moved := make(chan struct{}, 1)
+	p.Watch(moved)
+	defer p.Unwatch(moved)
+	for {
+		p.mu.Lock()
+		err := p.checkLeaderLocked(kafka.NoLeaderEpoch)
+		low := p.disk.LogStart()
+		for _, s := range p.mu.sessions {
+			if p.mu.progress.inISR(s.follower) {
+				low = min(low, s.logStart)
+			}
+		}
+		p.mu.Unlock()
+		if err != nil {
+			return kafka.NoOffset, err
+		}
+		if low >= offset {
+			return low, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return kafka.NoOffset, kafka.ErrRequestTimedOut.With("%s-%d: records up to %d are deleted here and not yet on every in-sync replica",
+				p.topic, p.id.Partition, offset)
+		}
+	}
 }

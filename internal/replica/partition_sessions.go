@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"slices"
 
 	"chronik/internal/kafka"
@@ -175,9 +176,13 @@ func (p *Partition) ReadForFollower(s *Session, dst []byte, from kafka.Offset, m
 	}
 	n := len(dst)
 	if st.Records, err = p.disk.ReadCopy(dst, from, maxBytes, st.LogEnd, true); err != nil {
+		if errors.Is(err, kafka.ErrCorruptMessage) && !p.damaged.Load() {
+			p.node.background.add(p, jobScrub)
+		}
 		return st, err
 	}
 	if st.Next, err = endOfBatches(st.Records[n:], from); err != nil {
+		p.node.background.add(p, jobScrub)
 		return st, err
 	}
 	_, err = p.stretch(s) // what was read is this epoch's if it still lasts: its leader cuts nothing

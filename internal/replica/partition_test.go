@@ -438,3 +438,6 @@ func TestLatestIsNotAvailableBelowTheEpochStart(t *testing.T) {
 		t.Fatalf("%+v, %v", found, err)
 	}
 }
+
+func (d *testDisk) OnDamaged(func())      {}
+func (d *testDisk) Damaged() []log.Damage { return nil }

@@ -35,6 +35,7 @@ type replicaEnd struct {
 
 	streamed bool      // it follows in this epoch
 	since    time.Time // it does, or does not
+	caughtUp time.Time // when it last had all that there was, as far as a look told
 }
 
 // assign takes over assignment and in-sync set from the metadata, and forgets the ends of replicas that are no longer
@@ -108,8 +109,14 @@ func (p *progress) underMinInsync() bool { return len(p.committed) < p.effective
 // cluster's default of two can be written, as in Kafka.
 func (p *progress) effectiveMinInsync() int { return max(1, min(p.minInsync, len(p.replicas))) }
 
+// inISR tells whether a replica is in the committed in-sync set.
+func (p *progress) inISR(b kafka.BrokerID) bool {
+	_, in := slices.BinarySearch(p.committed, b)
+	return in
+}
+
 func (p *progress) inMaximalISR(b kafka.BrokerID) bool {
-	if _, in := slices.BinarySearch(p.committed, b); in {
+	if p.inISR(b) {
 		return true
 	}
 	_, in := slices.BinarySearch(p.proposed, b)

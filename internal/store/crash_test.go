@@ -1,11 +1,14 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"testing"
 
+	"chronik/internal/clock"
 	"chronik/internal/kafka"
 	"chronik/internal/record"
 	"chronik/internal/vfs"
@@ -259,4 +262,51 @@ func (h *crashHistory) compare(n int, m *model, p *Partition) {
 		h.t.Fatalf("partition %d: durable end %d, log end %d after recovery", n, p.DurableEnd(), p.LogEnd())
 	}
 	*m = model{exists: true, start: p.LogStart(), base: p.LogStart(), values: got, durable: p.LogEnd(), epoch: p.Epoch().Epoch}
+}
+
+// A segment is begun, and the power goes before its name is on the disk or anything durable in it. The segment before it was
+// synced to its end, and nothing keeps account of its bytes any more: what comes then goes into a new segment all the same.
+func TestSegmentThatNeverReachedTheDisk(t *testing.T) {
+	mem := vfs.NewMem(0)
+	fault := vfs.NewFault(mem, clock.System{})
+	s := openStore(t, fault, nil)
+	p := create(t, s, 1)
+	var want []string
+	for i := range 5 {
+		produce(t, p, 0, 10<<10, fmt.Sprint(i))
+		want = append(want, fmt.Sprint(i))
+	}
+	waitDurable(t, p)
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	fault.Add(vfs.Rule{Path: "00000000000000000005.log", Op: vfs.OpWrite, Times: 1, Err: syscall.ENOSPC})
+	if _, err := p.Append(batch(20<<10, "refused"), 0, record.FromClient); !errors.Is(err, kafka.ErrKafkaStorageError) {
+		t.Fatalf("append: %v", err)
+	}
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		mem = mem.PowerLoss(nil)
+		s.Close()
+		s = openStore(t, mem, nil)
+		p = s.Partition(id(1))
+		if got := content(t, p); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("after power loss %d: %v, not %v", i+1, got, want)
+		}
+		v := fmt.Sprint("after ", i)
+		produce(t, p, 0, 10, v)
+		want = append(want, v)
+		waitDurable(t, p)
+		if err := s.Checkpoint(); err != nil { // the WAL does not hold it any more
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(background, mem, "data", func(p Problem) { t.Errorf("verify: %v", p) }); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -39,6 +39,7 @@ type Partition struct {
 	segment       atomic.Pointer[log.SegmentFile] // appended to last, nil if it was synced since
 	sinceSnapshot atomic.Int64                    // bytes appended since the producers' state was written
 	heard         atomic.Pointer[func(end kafka.Offset)]
+	whenDamaged   atomic.Pointer[func()]
 
 	mu struct {
 		sync.Mutex
@@ -105,6 +106,17 @@ func (p *Partition) DurableEnd() kafka.Offset { return kafka.Offset(p.durable.Lo
 // OnDurable sets who hears of a new durable end: once per group commit, on the WAL's completion path, where it must not
 // block nor call the store; with `sync = interval` also from within Append. Set it before the first append.
 func (p *Partition) OnDurable(f func(end kafka.Offset)) { p.heard.Store(&f) }
+
+// OnDamaged sets who hears that a range was found to be damaged. It must not block, nor call the store.
+func (p *Partition) OnDamaged(f func()) { p.whenDamaged.Store(&f) }
+
+// Damaged lists the ranges that are known not to be as they were written, as far as the log is open.
+func (p *Partition) Damaged() []log.Damage {
+	if l := p.log.Load(); l != nil {
+		return l.Damaged()
+	}
+	return nil
+}
 
 // advance is the completion path: everything below end is durable.
 func (p *Partition) advance(end int64) {

@@ -139,4 +139,21 @@ func (p *Partition) damaged(d log.Damage) {
 		"backup, or have consumers go on behind the range, or delete it with DeleteRecords; and look after the disk",
 		"partition", p.name(), "file", d.File, "position", d.Position, "bytes", d.Length,
 		"firstOffset", int64(d.First), "endOffset", int64(d.End), "reason", d.Reason)
+	if f := p.whenDamaged.Load(); f != nil {
+		(*f)()
+	}
+}
+
+// Scrub reads the partition's log through at once, because a read came upon something that was not as it was written.
+func (p *Partition) Scrub() error {
+	l, err := p.opened()
+	if err != nil {
+		return storageError(err)
+	}
+	return l.Scrub(&log.ScrubOptions{Found: p.damaged, Pace: func(int64) error {
+		if p.s.stopping() {
+			return errScrubEnds
+		}
+		return nil
+	}})
 }

@@ -68,7 +68,9 @@ type Broker struct {
 	agent           *lifecycle.Agent
 	begin           controller.Start // what was found of the cluster
 	opened          atomic.Pointer[replica.Manager]
+	openController  atomic.Pointer[controller.Controller]
 
+	events       eventCounts
 	incarnation  [16]byte       // drawn by this process
 	sharedCodecs *record.Codecs // one for the whole node: their pools are what costs
 
@@ -151,7 +153,7 @@ func (b *Broker) openListeners(context.Context) (err error) {
 	}
 	b.admin, err = admin.New(admin.Options{
 		Addr: b.cfg.HTTP, Version: b.deps.Version, Logger: b.log.With("component", "http"), Listen: b.deps.Listen,
-		Samples: b.samples, Ready: b.Ready, Healthy: b.healthy,
+		Samples: b.samples, Ready: b.Ready, Healthy: b.healthy, Cluster: b.asCluster,
 	})
 	if err != nil {
 		return inUse(err, "http")
@@ -175,6 +177,7 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 	if b.controller, err = controller.Open(b.controllerOptions()); err != nil {
 		return err
 	}
+	b.openController.Store(b.controller)
 	b.handlers.Store = b.controller
 	if b.begin.Joins() { // the metadata come once others know of this node
 		if err := b.register(ctx); err != nil {
@@ -224,7 +227,7 @@ func (b *Broker) openPartitions(ctx context.Context) error {
 	b.replicas = replica.NewManager(replica.Options{
 		Metadata: b.controller, Store: b.store, Broker: kafka.BrokerID(b.cfg.NodeID), Config: b.cfg, Codecs: b.codecs(),
 		Clock: b.deps.Clock, Logger: b.log.With("component", "replica"), Lease: b.leaseHeld, BrokerEpoch: b.brokerEpoch,
-		LagMax: b.cfg.ReplicaLagMax,
+		LagMax: b.cfg.ReplicaLagMax, DamageChanged: b.damageChanged,
 	})
 	b.handlers.Replicas = b.replicas
 	if b.streams != nil {
@@ -246,6 +249,7 @@ func (b *Broker) openPartitions(ctx context.Context) error {
 }
 
 func (b *Broker) serve(context.Context) error {
+	b.countEvents()
 	cursor := b.controller.Subscribe("configuration", b.controller.Image().Offset())
 	b.done.Go(func() { b.followConfig(cursor) })
 	b.server.Start()

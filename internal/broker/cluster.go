@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"chronik/internal/controller"
 	"chronik/internal/kafka"
@@ -52,7 +53,7 @@ func (b *Broker) register(ctx context.Context) error {
 	cmd.ClusterAddress = b.peers.Self().Address
 	b.agent = lifecycle.New(lifecycle.Options{
 		Controller: b.controller, Registration: cmd, Lease: b.cfg.BrokerLease, Interval: b.cfg.HeartbeatInterval,
-		SyncAge: b.store.SyncAge, Clock: b.deps.Clock, Logger: b.log.With("component", "lifecycle"), Fatal: b.fatal,
+		SyncAge: b.syncAge, Damaged: b.damaged, Clock: b.deps.Clock, Logger: b.log.With("component", "lifecycle"), Fatal: b.fatal,
 	})
 	if err := b.agent.Register(ctx); err != nil {
 		return fmt.Errorf("register broker %d: %w", cmd.ID, err)
@@ -70,6 +71,24 @@ func (b *Broker) ready(ctx context.Context) error {
 		return fmt.Errorf("broker %d serves, but no controller has taken note of it: %w", b.cfg.NodeID, err)
 	}
 	return nil
+}
+
+// syncAge is that of the slower of the two write-ahead logs.
+func (b *Broker) syncAge() time.Duration { return max(b.store.SyncAge(), b.controller.SyncAge()) }
+
+// damaged are the replicas of this node that are known to be damaged.
+func (b *Broker) damaged() []kafka.TopicPartition {
+	if replicas := b.opened.Load(); replicas != nil {
+		return replicas.Damaged()
+	}
+	return nil
+}
+
+// damageChanged tells the controller at once.
+func (b *Broker) damageChanged() {
+	if b.agent != nil {
+		b.agent.Changed()
+	}
 }
 
 // leaseHeld tells whether this node may answer as the leader of what its image says; alone it always may.

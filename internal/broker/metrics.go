@@ -25,10 +25,7 @@ func (b *Broker) samples(add func(admin.Sample)) {
 	gauge(add, "chronik_replicas_under_replicated", "Partitions led here with replicas that are not in sync.", int64(r.UnderReplicated))
 	gauge(add, "chronik_replicas_under_min_insync", "Partitions led here that take no acks=all, for lack of in-sync replicas.", int64(r.UnderMinInsync))
 	gauge(add, "chronik_appends_waiting", "Appends whose acknowledgement is awaited.", int64(r.Waiting))
-	img := b.controller.Image()
-	gauge(add, "chronik_metadata_offset", "The offset of the last metadata record applied.", int64(img.Offset()))
-	gauge(add, "chronik_topics", "Topics of the cluster.", int64(img.TopicCount()))
-	gauge(add, "chronik_partitions", "Partitions of the cluster.", int64(img.PartitionCount()))
+	b.clusterSamples(add)
 }
 
 func gauge(add func(admin.Sample), name, help string, value int64, labels ...string) {

@@ -193,6 +193,11 @@ func TestStaleAcks(t *testing.T) {
 		if hw := p.highWatermark(); hw != 12 {
 			t.Errorf("a late Follow took the session away: high watermark %d", hw)
 		}
+		for _, o := range n.streams.outbounds() {
+			if o.conn == conn(a) && len(o.mu.sessions) > 0 {
+				t.Error("the old connection keeps what has ended")
+			}
+		}
 		_, _ = a.Close(), b.Close()
 		n.c.close()
 	})
@@ -378,7 +383,9 @@ func TestFollowerChecks(t *testing.T) {
 		if frames := a.take(); len(frames) > 0 {
 			t.Fatalf("acknowledged before it was on the disk: %v", frames)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Second / 2)
+		send(m.session, 3, 1) // goes with the next sync
+		time.Sleep(time.Second / 2)
 		frames = a.take()
 		if len(frames) != 1 || frames[0].Type != frameAck {
 			t.Fatalf("%v", frames)
@@ -387,6 +394,8 @@ func TestFollowerChecks(t *testing.T) {
 			t.Errorf("%+v", x)
 		}
 		// A gap ends the session; it follows anew, from where it is.
+		time.Sleep(2 * time.Second)
+		a.take()
 		send(m.session, 3, 7)
 		time.Sleep(time.Second)
 		frames = a.take()
@@ -394,14 +403,30 @@ func TestFollowerChecks(t *testing.T) {
 			t.Fatalf("%v", frames)
 		}
 		again, _ := decodeFollow(frames[1].Body)
-		if again.logEnd != 1 || again.session <= m.session {
+		if again.logEnd != 2 || again.session <= m.session {
 			t.Errorf("%+v", again)
 		}
 		// In a new epoch the old session counts no more.
 		n.apply(p.id, 1, 4, 1, 2)
-		send(again.session, 3, 1)
-		if end() != 1 {
+		send(again.session, 3, 2)
+		if end() != 2 {
 			t.Error("appended in the old session")
+		}
+		// The first ack on a new connection names nothing either that is not on the disk.
+		frames = a.take()
+		m, _ = decodeFollow(frames[len(frames)-2].Body)
+		send(m.session, 4, 2)
+		if end() != 3 {
+			t.Fatal("not appended in the new epoch")
+		}
+		_ = a.Close()
+		b := <-conns
+		frames = b.take()
+		if m, _ := decodeFollow(frames[0].Body); m.logEnd != 3 {
+			t.Errorf("%+v", m)
+		}
+		if x, _ := nextAck(frames[1].Body); x.durable != 2 {
+			t.Errorf("%+v", x)
 		}
 		c.close()
 	})

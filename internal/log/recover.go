@@ -107,6 +107,7 @@ func (l *Log) FinishRecovery() error {
 		return err
 	}
 	end, active, made := l.mu.end, l.activeLocked(), l.mu.dirMade
+	sealed := active != nil && l.sealedLocked(active)
 	keep := map[string]bool{}
 	for _, s := range l.mu.segments {
 		keep[s.data.path], keep[s.indexFile.path], keep[s.abortedPath()] = true, true, true
@@ -128,7 +129,7 @@ func (l *Log) FinishRecovery() error {
 			return err
 		}
 	}
-	if active != nil {
+	if active != nil && !sealed {
 		if err := l.cut(active); err != nil {
 			return err
 		}

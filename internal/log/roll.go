@@ -32,12 +32,13 @@ func (l *Log) rollIfNeeded(size, timestamp int64, last kafka.Offset) (rolled boo
 		if s.rollTimestamp >= 0 && timestamp >= 0 {
 			age = timestamp - s.rollTimestamp
 		}
-		keep := s.size <= c.SegmentBytes-size && (s.size == 0 || age <= c.SegmentMillis) && last-s.base <= maxSegmentOffsets
+		sealed := l.sealedLocked(s)
+		keep := !sealed && s.size <= c.SegmentBytes-size && (s.size == 0 || age <= c.SegmentMillis) && last-s.base <= maxSegmentOffsets
 		l.mu.Unlock()
 		if keep {
 			return false, nil
 		}
-		if s.size == 0 && last-s.base <= maxSegmentOffsets {
+		if s.size == 0 && !sealed && last-s.base <= maxSegmentOffsets {
 			return false, nil
 		}
 	}
@@ -84,6 +85,7 @@ func (l *Log) roll() error {
 	}
 	l.mu.Lock()
 	old, end, recovering := l.activeLocked(), l.mu.end, l.mu.recovering
+	sealed := old != nil && l.sealedLocked(old)
 	if old != nil && old.base == end {
 		l.mu.Unlock()
 		return nil // it is empty
@@ -92,7 +94,7 @@ func (l *Log) roll() error {
 		old.closeIntervalLocked()
 	}
 	l.mu.Unlock()
-	if old != nil {
+	if old != nil && !sealed {
 		if err := l.seal(old, recovering); err != nil {
 			return err
 		}

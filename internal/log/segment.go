@@ -116,6 +116,10 @@ func (l *Log) activeLocked() *segment {
 	return nil
 }
 
+// sealedLocked tells that a segment was synced to its end and the state goes on behind it. It is the last one where the power
+// went before the name of the next was on the disk. Syncs do not look at it again, so that nothing may be appended to it.
+func (l *Log) sealedLocked(s *segment) bool { return s.base < l.mu.synced.Segment }
+
 // addLocked counts an appended batch in.
 func (s *segment) addLocked(b record.Batch, crc uint32, intervalBytes int64) {
 	size := int64(b.Size())

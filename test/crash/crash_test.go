@@ -104,6 +104,11 @@ func survive(t *testing.T, n *node.Node, interrupt func(*recorder)) {
 		}
 		at = rec.acks.Load()
 	}
+	select {
+	case <-producing:
+	default:
+		t.Fatalf("nothing was acknowledged for three minutes, after %d kills", rec.kills.Load())
+	}
 	if rec.err != nil {
 		t.Fatal(rec.err)
 	}

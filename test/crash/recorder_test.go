@@ -41,9 +41,15 @@ var hashSeed = maphash.MakeSeed()
 
 func hash(b []byte) uint64 { return maphash.Bytes(hashSeed, b) | 1 }
 
-// await returns once the acks have reached so many bytes; false if the producer has ended.
+// await returns once the acks have reached so many bytes; false if the producer has ended, or has stopped.
 func (r *recorder) await(ended <-chan struct{}, acks int64) bool {
+	last, since := r.acks.Load(), time.Now()
 	for r.acks.Load() < acks {
+		if now := r.acks.Load(); now != last {
+			last, since = now, time.Now()
+		} else if time.Since(since) > 3*time.Minute {
+			return false
+		}
 		select {
 		case <-ended:
 			return false

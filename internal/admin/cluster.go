@@ -28,7 +28,6 @@ type Quorum struct {
 	Term       uint64
 	Voters     []kafka.BrokerID // sorted
 	Learners   []kafka.BrokerID // sorted
-	Committed  metadata.Offset
 	// Applied is how far each broker has applied the metadata, as far as this node was told: the controller knows all of
 	// them, others know themselves.
 	Applied map[kafka.BrokerID]metadata.Offset
@@ -46,18 +45,16 @@ type Replica struct {
 	// lease keeps reads and acks=1 waiting.
 	Lease bool
 	// Of a leader only:
-	Proposed     []kafka.BrokerID // an in-sync set that the controller has not decided on; nil if there is none
-	ProposedWhy  string
-	ProposedFrom time.Time
-	Followers    []Follower // all other replicas, sorted
+	Proposed    []kafka.BrokerID // an in-sync set that the controller has not decided on; nil if there is none
+	ProposedWhy string
+	Followers   []Follower // all other replicas, sorted
 }
 
 // Follower is what a leader knows of another replica.
 type Follower struct {
 	Broker    kafka.BrokerID
 	Connected bool         // it follows, in the leader's epoch
-	CatchUp   bool         // it is sent older records, beside the newest
+	Since     time.Time    // it does, or does not
 	Durable   kafka.Offset // what it has acknowledged as durable; -1 if it has said nothing yet
-	// CaughtUp is when it last had all that the leader had; zero if never in this epoch.
-	CaughtUp time.Time
+	Lagging   string       // why it does not count as caught up; "" if it does
 }

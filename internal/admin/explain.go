@@ -62,11 +62,11 @@ type LiveView struct {
 // FollowerView is what a leader knows of another replica.
 type FollowerView struct {
 	Broker    kafka.BrokerID `json:"broker"`
-	Connected bool           `json:"connected"`
-	CatchUp   bool           `json:"catching_up"`
+	Connected bool           `json:"connected"`   // it follows in the leader's epoch
+	Since     time.Time      `json:"since"`       // it does, or does not
 	Durable   kafka.Offset   `json:"durable_end"` // -1 for nothing yet
 	Lag       int64          `json:"lag"`         // records; -1 if it has said nothing yet
-	CaughtUp  *time.Time     `json:"caught_up"`   // when it last had everything; null for never in this epoch
+	Lagging   string         `json:"lagging"`     // why it does not count as caught up; "" if it does
 }
 
 // explain is pure, but for the live view.
@@ -126,11 +126,7 @@ func liveView(r Replica) *LiveView {
 		if f.Durable >= 0 {
 			lag = max(0, int64(r.LogEnd-f.Durable))
 		}
-		fv := FollowerView{Broker: f.Broker, Connected: f.Connected, CatchUp: f.CatchUp, Durable: f.Durable, Lag: lag}
-		if !f.CaughtUp.IsZero() {
-			fv.CaughtUp = &f.CaughtUp
-		}
-		v.Followers = append(v.Followers, fv)
+		v.Followers = append(v.Followers, FollowerView{f.Broker, f.Connected, f.Since, f.Durable, lag, f.Lagging})
 	}
 	return v
 }
@@ -174,7 +170,7 @@ func (x *explainer) whyAbsent(id kafka.BrokerID) string {
 		}
 		switch {
 		case !f.Connected:
-			return sentence + ", but does not follow the leader"
+			return fmt.Sprintf("%s, but does not follow the leader since %s", sentence, f.Since.UTC().Format(time.RFC3339))
 		case f.Durable < 0:
 			return sentence + " and follows the leader, but has acknowledged nothing yet"
 		case f.Lag > 0:
@@ -198,10 +194,10 @@ func (x *explainer) waits() []string {
 		}
 	}
 	if missing := x.minInsync - len(p.ISR); missing > 0 {
-		add("acks=all is refused with NOT_ENOUGH_REPLICAS, and nothing new becomes visible: %d in sync of the %d that min.insync.replicas asks for; it waits for %s",
+		add("acks=all is refused with NOT_ENOUGH_REPLICAS, and nothing new becomes visible: %d in sync of the %d that min.insync.replicas asks for; %s",
 			len(p.ISR), x.minInsync, x.states(without(p.Replicas, p.ISR)))
 	} else if len(p.ISR) < len(p.Replicas) {
-		add("the in-sync set waits for %s", x.states(without(p.Replicas, p.ISR)))
+		add("the in-sync set is not whole: %s", x.states(without(p.Replicas, p.ISR)))
 	}
 	if preferred := p.Replicas; len(preferred) > 0 && p.Leader != kafka.NoLeader && p.Leader != preferred[0] {
 		sentence, up := x.broker(preferred[0])

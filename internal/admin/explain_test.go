@@ -46,7 +46,7 @@ func TestExplainAfterALoss(t *testing.T) {
 	if e.Live != nil {
 		t.Errorf("a view of what the node does not hold: %+v", e.Live)
 	}
-	wants(t, e, "the in-sync set waits for "+gone)
+	wants(t, e, "the in-sync set is not whole: "+gone)
 	// Partition 0 kept its leader: since its creation.
 	if e := explained(t, f, 0); e.LeaderSince.Offset != 2 || e.LeaderSince.Cause != "a client created it" || e.LeaderSince.OrBefore || e.ISRSince.Offset != 4 {
 		t.Errorf("leader since %+v, ISR since %+v", e.LeaderSince, e.ISRSince)
@@ -56,7 +56,7 @@ func TestExplainAfterALoss(t *testing.T) {
 func TestExplainPreferredLeader(t *testing.T) {
 	f := three()
 	f.apply("balanced", f.changed("orders", 1, 2, 1, 2))
-	wants(t, explained(t, f, 1), "the in-sync set waits for", "its preferred leader 1 is in sync again")
+	wants(t, explained(t, f, 1), "the in-sync set is not whole", "its preferred leader 1 is in sync again")
 	f.apply("broker 1 is silent", fenced(1, true), f.changed("orders", 1, 2, 2))
 	e := explained(t, f, 1)
 	wants(t, e, "acks=all is refused with NOT_ENOUGH_REPLICAS, and nothing new becomes visible: 1 in sync of the 2", "its preferred leader is another: broker 1 is fenced")
@@ -84,14 +84,14 @@ func TestExplainLive(t *testing.T) {
 		f.mu.Unlock()
 		return explained(t, f, 0)
 	}
-	caughtUp := time.Unix(50, 0)
+	since := time.Unix(50, 0)
 	r := Replica{Leads: true, LogEnd: 100, Durable: 90, HighWatermark: 80, Lease: true, Followers: []Follower{
-		{Broker: 2, Connected: true, Durable: 80, CaughtUp: caughtUp}, {Broker: 3, Connected: true, CatchUp: true, Durable: 10}}}
+		{Broker: 2, Connected: true, Durable: 80, Since: since}, {Broker: 3, Connected: true, Durable: 10, Lagging: "slow"}}}
 	e := set(r)
-	if e.Live.Role != "leader" || e.Live.Followers[0].Lag != 20 || *e.Live.Followers[0].CaughtUp != caughtUp || e.Live.Followers[1].CaughtUp != nil {
+	if e.Live.Role != "leader" || e.Live.Followers[0] != (FollowerView{2, true, since, 80, 20, ""}) || e.Live.Followers[1].Lagging != "slow" {
 		t.Errorf("%+v", e.Live)
 	}
-	wants(t, e, "the in-sync set waits for broker 3 is live", "records 80 to 99 are not committed yet: they wait for the leader's own disk (at 90), broker 2 (at 80)")
+	wants(t, e, "the in-sync set is not whole: broker 3 is live", "records 80 to 99 are not committed yet: they wait for the leader's own disk (at 90), broker 2 (at 80)")
 	for _, tc := range []struct {
 		follower Follower
 		want     string
@@ -109,7 +109,7 @@ func TestExplainLive(t *testing.T) {
 		}
 	}
 	e = set(Replica{Leads: true, LogEnd: 5, Durable: 5, HighWatermark: 5, Proposed: []kafka.BrokerID{1, 2, 3}, ProposedWhy: "broker 3 has caught up"})
-	wants(t, e, "the in-sync set waits", "has not decided on the in-sync set 1, 2 and 3 that the leader asked for (broker 3 has caught up)", "broker.lease.ms")
+	wants(t, e, "the in-sync set is not whole", "has not decided on the in-sync set 1, 2 and 3 that the leader asked for (broker 3 has caught up)", "broker.lease.ms")
 	if e := set(Replica{LogEnd: 5, HighWatermark: 3}); e.Live.Role != "follower" || len(e.WaitsFor) != 1 || !strings.Contains(e.OutOfSync[0].Why, "its leader knows") {
 		t.Errorf("%+v", e)
 	}

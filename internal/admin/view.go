@@ -15,7 +15,6 @@ type ClusterView struct {
 	Controller kafka.BrokerID   `json:"controller"` // -1 if unknown
 	Term       uint64           `json:"term"`
 	Offset     metadata.Offset  `json:"metadata_offset"` // applied by who answers
-	Committed  metadata.Offset  `json:"metadata_committed"`
 	Voters     []kafka.BrokerID `json:"voters"`
 	Learners   []kafka.BrokerID `json:"learners"`
 	Brokers    []BrokerView     `json:"brokers"`
@@ -66,7 +65,7 @@ const (
 func clusterView(c Cluster) ClusterView {
 	img, q := c.Image(), c.Quorum()
 	v := ClusterView{
-		ClusterID: img.ClusterID(), Node: c.Self(), Controller: q.Controller, Term: q.Term, Offset: img.Offset(), Committed: q.Committed,
+		ClusterID: img.ClusterID(), Node: c.Self(), Controller: q.Controller, Term: q.Term, Offset: img.Offset(),
 		Voters: orEmpty(q.Voters), Learners: orEmpty(q.Learners), Brokers: []BrokerView{}, Topics: img.TopicCount(),
 	}
 	health, held := survey(img)
@@ -98,6 +97,12 @@ func stateOf(b *metadata.Broker) string {
 }
 
 type holdings struct{ leads, replicas, inSync int }
+
+// HealthOf walks all partitions.
+func HealthOf(img *metadata.Image) Health {
+	h, _ := survey(img)
+	return h
+}
 
 // survey walks all partitions once.
 func survey(img *metadata.Image) (Health, map[kafka.BrokerID]*holdings) {

@@ -151,18 +151,15 @@ func (p *lines) live(e *admin.Explanation) {
 	for _, f := range l.Followers {
 		switch {
 		case !f.Connected:
-			p.line("  broker %d does not follow", f.Broker)
+			p.line("  broker %d does not follow, for %s", f.Broker, ago(time.Since(f.Since)))
 		case f.Durable < 0:
 			p.line("  broker %d follows and has acknowledged nothing yet", f.Broker)
 		default:
-			how, when := "", ""
-			if f.CatchUp {
-				how = ", catching up"
+			lagging := ""
+			if f.Lagging != "" {
+				lagging = ": " + f.Lagging
 			}
-			if f.CaughtUp != nil {
-				when = fmt.Sprintf(", had everything %s ago", ago(time.Since(*f.CaughtUp)))
-			}
-			p.line("  broker %d is durable up to %d, %d records behind%s%s", f.Broker, f.Durable, f.Lag, how, when)
+			p.line("  broker %d follows for %s, is durable up to %d, %d records behind%s", f.Broker, ago(time.Since(f.Since)), f.Durable, f.Lag, lagging)
 		}
 	}
 }

@@ -305,7 +305,7 @@ func (p *memNode) CallAddress(ctx context.Context, address string, m peer.Method
 	} else {
 		p.net.after(delay, run)
 	}
-	if again { // as if it had been under way for long, on a connection that is gone
+	if again && (m == peer.Hello || m == peer.Form) { // as if it had been under way for long, on a connection that is gone
 		p.net.mu.Lock()
 		wait := time.Duration(p.net.draw("again "+self.Address, address).Int64N(int64(p.net.later)))
 		p.net.mu.Unlock()

@@ -331,9 +331,7 @@ func (f *fleet) startAll() {
 func (f *fleet) close() {
 	for _, m := range f.machines {
 		if m.p != nil {
-			m.p.node.die()
-			m.p.end()
-			m.p = nil
+			m.kill(nil)
 		}
 	}
 	f.net.under.Wait()

@@ -33,6 +33,8 @@ type memNet struct {
 	drop     raftpb.MessageType // not delivered; 0 for none
 	silent   bool               // nobody is told that a process died
 	under    sync.WaitGroup
+	// hold keeps a call from being delivered; again delivers it later.
+	hold     func(from, to kafka.BrokerID, m peer.Method, again func() error) bool
 	observer func(from, to kafka.BrokerID, m *raftpb.Message)
 }
 
@@ -299,6 +301,19 @@ func (p *memNode) CallAddress(ctx context.Context, address string, m peer.Method
 			return
 		}
 		p.net.after(delay, func() { answers <- answer{to.Self(), data, err} })
+	}
+	p.net.mu.Lock()
+	hold := p.net.hold
+	p.net.mu.Unlock()
+	held := hold != nil && hold(self.Broker, to.self.Broker, m, func() error {
+		_, err := to.handlers[m](to.ctx, self, body)
+		return err
+	})
+	if held {
+		lost = true
+		p.net.mu.Lock()
+		delay = p.net.later // to the caller it is lost, much later
+		p.net.mu.Unlock()
 	}
 	if lost {
 		p.net.after(delay, func() { answers <- answer{err: peer.ErrOutcomeUnknown} })

@@ -47,7 +47,7 @@ driver "raw" sends prebuilt frames, so that the broker is the bottleneck. What w
 	} {
 		cmd.AddCommand(newWorkload(w.use, w.short, w.example, w.defaults, w.run))
 	}
-	cmd.AddCommand(newBenchSuite(), newBenchCeiling(), newBenchDiscard(), newCeilingNode())
+	cmd.AddCommand(newBenchSuite(), newBenchCeiling(), newBenchDiscard(), newBenchFailover(), newCeilingNode())
 	return cmd
 }
 

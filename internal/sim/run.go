@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"chronik/internal/metadata"
+)
+
+// Report is what a run has found.
+type Report struct {
+	Seed     uint64
+	Failures []string      // broken invariants; empty if all hold
+	Acked    int           // records
+	Took     time.Duration // of fake time
+	Digest   uint64        // of every delivery and every line of the trace
+	Trace    []byte
+}
+
+// Run carries out the plan of a seed. It must be called in a bubble of testing/synctest.
+func Run(seed uint64) Report {
+	p := drawPlan(seed)
+	c, err := newCluster(p)
+	if err != nil {
+		return Report{Seed: seed, Failures: []string{err.Error()}}
+	}
+	for _, f := range p.faults {
+		c.trace.note("plan: %s", f)
+	}
+	began := time.Now()
+	w := newWorkload(c, newHistory(c))
+	c.phases(w)
+	c.mu.Lock()
+	c.mu.over = true
+	c.mu.Unlock()
+	for _, n := range c.nodes { // after a failure some may still run
+		n.crash(nil, false)
+	}
+	c.background.Wait()
+	return Report{
+		Seed: seed, Failures: c.failures(), Acked: w.acked, Took: time.Since(began),
+		Digest: c.trace.digest() ^ c.net.Digest(), Trace: c.trace.bytes(),
+	}
+}
+
+// phases is the run: safety, healing, one more loss of power, and what is there afterwards.
+func (c *cluster) phases(w *workload) {
+	m := &nemesis{cluster: c}
+	m.each((*node).start)
+	if !c.converge("at the start") || !c.createTopic() {
+		w.cancel()
+		return
+	}
+	images := &imageWatch{cluster: c, sums: map[metadata.Offset]uint32{}}
+	done := make(chan struct{})
+	c.background.Go(func() { images.watch(done) })
+	defer close(done)
+	w.start()
+	m.run()
+	m.healAll()
+	c.converge("after the faults")
+	w.stop(time.Minute)
+	if len(c.failures()) > 0 {
+		return
+	}
+	c.trace.note("everybody loses power")
+	m.powerAll(fault{}, rand.New(rand.NewPCG(c.plan.seed, 77)))()
+	if !c.converge("after the loss of power") {
+		return
+	}
+	w.checkLog()
+	w.checkMetadata()
+	if len(c.failures()) > 0 || !c.converge("at the end") {
+		return
+	}
+	m.each(func(n *node) { n.stop(20 * time.Second) })
+	c.checkDisks()
+}
+
+func (c *cluster) createTopic() bool {
+	client, err := c.client()
+	if err != nil {
+		c.fail("create the topic: %v", err)
+		return false
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	resp, err := kadm.NewClient(client).CreateTopic(ctx, int32(c.plan.partitions), 3, nil, topic)
+	if err == nil {
+		err = resp.Err
+	}
+	if err != nil {
+		c.fail("create the topic: %v", err)
+	}
+	return err == nil
+}
+
+func (w *workload) producerClient() (*kgo.Client, error) {
+	return w.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.UnknownTopicRetries(100))
+}
+
+func produceOne(ctx context.Context, client *kgo.Client, p partition, value string) (int64, error) {
+	r, err := client.ProduceSync(ctx, &kgo.Record{Topic: p.topic, Partition: p.number, Value: []byte(value)}).First()
+	if err != nil {
+		return 0, fmt.Errorf("produce: %w", err)
+	}
+	return r.Offset, nil
+}

@@ -22,9 +22,10 @@ type FailoverOptions struct {
 	Kill      string   // a command that interrupts node $NODE
 	Restart   string   // a command that brings it back
 
-	Driver string        // raw or client, as everywhere; raw asks for leaders all the time, client is franz-go as it comes
+	Driver string        // raw or client, as everywhere; raw asks for leaders all the time, client is franz-go
 	Count  int           // interruptions in all, of leaders, followers and controllers in turn
 	Pause  time.Duration // freeze a node for so long (SIGSTOP) instead of killing it; 0 kills
+	Stop   bool          // stop nodes cleanly (SIGTERM): what is measured is then the slowest produce meanwhile
 	Settle time.Duration // between a whole cluster and the next interruption
 
 	Out      io.Writer // a line for each interruption; nil for none
@@ -53,7 +54,7 @@ type Interruption struct {
 
 // FailoverReport is the outcome of Failover.
 type FailoverReport struct {
-	Kind          string                   `json:"kind"` // kill or pause
+	Kind          string                   `json:"kind"` // kill, pause or stop
 	Driver        string                   `json:"driver"`
 	Interruptions []Interruption           `json:"interruptions"`
 	Median        time.Duration            `json:"median_ns"`
@@ -80,8 +81,11 @@ func Failover(ctx context.Context, o FailoverOptions) (r *FailoverReport, err er
 	}
 	defer cluster.close()
 	f := &failover{o: &o, cluster: cluster, r: &FailoverReport{Kind: "kill", Driver: o.Driver, ByTarget: map[string]time.Duration{}}}
-	if o.Pause > 0 {
+	switch {
+	case o.Pause > 0:
 		f.r.Kind = "pause"
+	case o.Stop:
+		f.r.Kind = "stop"
 	}
 	if err := f.prepare(ctx); err != nil {
 		return nil, err
@@ -135,7 +139,7 @@ func (f *failover) interrupt(ctx context.Context, target string) error {
 		return fmt.Errorf("there is no %s to interrupt", target)
 	}
 	began := time.Now()
-	if err := f.cluster.interrupt(ctx, node, f.o.Pause > 0); err != nil {
+	if err := f.cluster.interrupt(ctx, node, f.r.Kind); err != nil {
 		return err
 	}
 	outage, details, err := f.outage(ctx, began)
@@ -151,9 +155,16 @@ func (f *failover) interrupt(ctx context.Context, target string) error {
 		return fmt.Errorf("after node %d (%s) came back: %w", node, was, err)
 	}
 	i.Healed = time.Since(back)
+	if f.o.Stop {
+		i.Outage, i.Details = f.slowest(began)
+	}
 	f.r.add(i)
-	_, err = fmt.Fprintf(f.o.Out, "%-10s node %d (%s): acks=all again after %s (%s); every replica in sync %s after it was back\n",
-		target, node, was, short(i.Outage), details, short(i.Healed))
+	what := "acks=all again after"
+	if f.o.Stop {
+		what = "the slowest acks=all took"
+	}
+	_, err = fmt.Fprintf(f.o.Out, "%-10s node %d (%s): %s %s (%s); every replica in sync %s after it was back\n",
+		target, node, was, what, short(i.Outage), i.Details, short(i.Healed))
 	return err
 }
 
@@ -191,6 +202,17 @@ func (f *failover) outage(ctx context.Context, began time.Time) (worst time.Dura
 	return worst, strings.Join(each, ", "), nil
 }
 
+// slowest is the longest that a record took, of those that were acknowledged after began.
+func (f *failover) slowest(began time.Time) (worst time.Duration, details string) {
+	var each []string
+	for _, p := range f.probes {
+		took := p.slowestAfter(began)
+		worst = max(worst, took)
+		each = append(each, fmt.Sprintf("%s/%d %s", f.topic, p.partition, short(took)))
+	}
+	return worst, strings.Join(each, ", ")
+}
+
 // whole waits until every node tells that all replicas are in sync.
 func (f *failover) whole(ctx context.Context) error {
 	end := time.Now().Add(failoverPatience)
@@ -225,7 +247,7 @@ func (r *FailoverReport) WriteTable(w io.Writer) error {
 	for _, t := range slices.Sorted(maps.Keys(r.ByTarget)) {
 		targets = append(targets, fmt.Sprintf("%s %s", t, short(r.ByTarget[t])))
 	}
-	_, err := fmt.Fprintf(w, "%d of kind %s, driver %s: acks=all again after %s (median), %s (worst)\nworst of each target: %s\nread back: %s\n",
+	_, err := fmt.Fprintf(w, "%d of kind %s, driver %s: acks=all took %s (median), %s (worst)\nworst of each target: %s\nread back: %s\n",
 		len(r.Interruptions), r.Kind, r.Driver, short(r.Median), short(r.Worst), strings.Join(targets, ", "), r.Verified)
 	return err
 }

@@ -23,7 +23,7 @@ import (
 // failoverCluster is what is interrupted: nodes of our own, or others by commands.
 type failoverCluster interface {
 	bootstrap() []string
-	interrupt(ctx context.Context, node int32, freeze bool) error
+	interrupt(ctx context.Context, node int32, kind string) error // kill, pause or stop
 	restore(ctx context.Context, node int32) error
 	prefer(ctx context.Context, topic string) // gives partitions back to their preferred leaders
 	close()
@@ -33,8 +33,8 @@ func openFailover(ctx context.Context, o *FailoverOptions) (failoverCluster, err
 	switch {
 	case o.Kill == "" && o.Restart == "":
 		return startTrio(ctx, o.Binary, o.Dir, o.Set...)
-	case o.Kill == "" || o.Restart == "" || len(o.Bootstrap) == 0 || o.Pause > 0:
-		return nil, errors.New("bench failover: --kill and --restart go together, with --bootstrap naming every node, and not with --pause")
+	case o.Kill == "" || o.Restart == "" || len(o.Bootstrap) == 0 || o.Pause > 0 || o.Stop:
+		return nil, errors.New("bench failover: --kill and --restart go together, with --bootstrap naming every node, and not with --pause or --stop")
 	}
 	return &commanded{o}, nil
 }
@@ -89,13 +89,9 @@ func (t *trio) bootstrap() []string {
 	return addrs
 }
 
-func (t *trio) interrupt(_ context.Context, node int32, freeze bool) error {
-	t.frozen = freeze
-	if freeze {
-		t.running[node-1].Signal(syscall.SIGSTOP)
-	} else {
-		t.running[node-1].Signal(syscall.SIGKILL)
-	}
+func (t *trio) interrupt(_ context.Context, node int32, kind string) error {
+	t.frozen = kind == "pause"
+	t.running[node-1].Signal(map[string]syscall.Signal{"kill": syscall.SIGKILL, "pause": syscall.SIGSTOP, "stop": syscall.SIGTERM}[kind])
 	return nil
 }
 
@@ -140,12 +136,20 @@ func preferLeaders(ctx context.Context, addrs []string, topic string) {
 	_ = sleep(ctx, 100*time.Millisecond)
 }
 
+// QuickFailover has franz-go look for a new leader sooner than it does by itself, which is every 5 s at most.
+func QuickFailover() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.MetadataMinAge(100 * time.Millisecond), kgo.DialTimeout(2 * time.Second),
+		kgo.RetryBackoffFn(func(tries int) time.Duration { return min(25*time.Millisecond<<min(tries, 5), 500*time.Millisecond) }),
+	}
+}
+
 // commanded is a cluster that commands interrupt.
 type commanded struct{ o *FailoverOptions }
 
 func (c *commanded) bootstrap() []string { return c.o.Bootstrap }
 
-func (c *commanded) interrupt(ctx context.Context, node int32, _ bool) error {
+func (c *commanded) interrupt(ctx context.Context, node int32, _ string) error {
 	return c.run(ctx, c.o.Kill, node)
 }
 
@@ -190,7 +194,7 @@ func (f *failover) prepare(ctx context.Context) error {
 		p.produce = p.raw
 		closeClient := func() {}
 		if f.o.Driver == DriverClient {
-			c, err := kgo.NewClient(kgo.SeedBrokers(f.cluster.bootstrap()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			c, err := kgo.NewClient(append(QuickFailover(), kgo.SeedBrokers(f.cluster.bootstrap()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 			if err != nil {
 				f.close()
 				return fmt.Errorf("bench failover: %w", err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,7 +94,21 @@ func (p *probe) firstAfter(t time.Time) (time.Time, bool) {
 	return acks[i].acked, true
 }
 
-// value is a record's content: its number, padded to 100 bytes.
+// slowestAfter is the longest time to an acknowledgement after t.
+func (p *probe) slowestAfter(t time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var worst time.Duration
+	for _, a := range slices.Backward(p.mu.acks) {
+		if a.acked.Before(t) {
+			break
+		}
+		worst = max(worst, a.acked.Sub(a.sent))
+	}
+	return worst
+}
+
+// probeValue is a record's content: its number, padded to 100 bytes.
 func probeValue(number uint64) []byte {
 	v := make([]byte, 100)
 	binary.BigEndian.PutUint64(v, number)
@@ -196,7 +211,7 @@ func producedAt(response []byte, topic string) (int64, error) {
 	return int64(binary.BigEndian.Uint64(response[at:])), nil
 }
 
-// client is a produce by franz-go as it comes.
+// client is a produce by franz-go.
 func (p *probe) client(client *kgo.Client) func(context.Context, uint64) (int64, error) {
 	return func(ctx context.Context, number uint64) (int64, error) {
 		r := &kgo.Record{Topic: p.topic, Partition: p.partition, Value: probeValue(number)}

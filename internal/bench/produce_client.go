@@ -19,12 +19,12 @@ func clientOptions(o *Options, topic string) []kgo.Opt {
 		record.None: kgo.NoCompression(), record.Gzip: kgo.GzipCompression(), record.Snappy: kgo.SnappyCompression(),
 		record.LZ4: kgo.Lz4Compression(), record.Zstd: kgo.ZstdCompression(),
 	}
-	opts := []kgo.Opt{
+	opts := append(QuickFailover(),
 		kgo.SeedBrokers(o.Bootstrap...), kgo.ClientID("chronik-bench"), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(o.Linger),
 		kgo.ProducerBatchCompression(compression[o.Codec]), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
 		kgo.MaxBufferedRecords(max(10_000, 8*o.BatchSize*o.InFlight)),
 		kgo.ProducerBatchMaxBytes(int32(min(max((o.RecordBytes+32)*o.BatchSize+256, 16<<10), 1_000_000))),
-	}
+	)
 	switch o.Acks {
 	case 0:
 		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())

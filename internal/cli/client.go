@@ -18,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"chronik/internal/bench"
 )
 
 // clientFlags are those of every command that talks to a broker.
@@ -56,7 +58,7 @@ func (c *clientFlags) addJSON(cmd *cobra.Command) {
 
 // open connects. The client retries for as long as --timeout.
 func (c *clientFlags) open(opts ...kgo.Opt) (*kgo.Client, error) {
-	all := []kgo.Opt{kgo.SeedBrokers(c.bootstrap...), kgo.ClientID("chronik-cli"), kgo.RetryTimeout(c.timeout), kgo.RecordDeliveryTimeout(c.timeout)}
+	all := append(bench.QuickFailover(), kgo.SeedBrokers(c.bootstrap...), kgo.ClientID("chronik-cli"), kgo.RetryTimeout(c.timeout), kgo.RecordDeliveryTimeout(c.timeout))
 	if c.tls || c.ca != "" {
 		conf, err := c.tlsConfig()
 		if err != nil {

@@ -46,6 +46,7 @@ func TestPowerCut(t *testing.T) {
 			// An fdatasync that the cut overtakes may end without an error and without its bytes: what is acknowledged from now
 			// on proves nothing, what was acknowledged before must stay.
 			rec.doubtful.Store(true)
+			rec.doubts.Add(1)
 		} else {
 			n.Freeze() // nothing is acknowledged once the power is gone
 		}
@@ -85,7 +86,7 @@ func survive(t *testing.T, n *node.Node, interrupt func(*recorder)) {
 	}()
 	kcatDone := make(chan *strings.Builder, 1)
 	stopKcat := make(chan struct{})
-	go func() { kcatDone <- kcatLines(t, n.Kafka, stopKcat) }()
+	go func() { kcatDone <- kcatLines(t, n.Kafka, stopKcat, rec) }()
 
 	for at := int64(0); ; {
 		// Mostly after some progress, sometimes right after the start; and not always in the instant of an ack.
@@ -144,7 +145,7 @@ func newClient(t *testing.T, addr string, opts ...kgo.Opt) *kgo.Client {
 
 // kcatLines runs one kcat after another (Debian's gives up on a broker that died) and returns the lines that those which
 // ended well had sent: they were acknowledged.
-func kcatLines(t *testing.T, addr string, stop <-chan struct{}) *strings.Builder {
+func kcatLines(t *testing.T, addr string, stop <-chan struct{}, rec *recorder) *strings.Builder {
 	acked := &strings.Builder{}
 	if _, err := exec.LookPath("kcat"); err != nil {
 		if os.Getenv("CHRONIK_REQUIRE_CLIENTS") == "1" {
@@ -173,7 +174,8 @@ func kcatLines(t *testing.T, addr string, stop <-chan struct{}) *strings.Builder
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		cmd := exec.CommandContext(ctx, "kcat", "-P", "-b", addr, "-t", "kcat", "-p", "0", "-X", "acks=all", "-X", "enable.idempotence=true")
 		cmd.Stdin = bytes.NewReader(lines.Bytes())
-		if err := cmd.Run(); err == nil {
+		doubts := rec.doubts.Load()
+		if err := cmd.Run(); err == nil && rec.doubts.Load() == doubts && !rec.doubtful.Load() {
 			acked.Write(lines.Bytes())
 		}
 		cancel()

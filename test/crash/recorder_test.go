@@ -27,6 +27,7 @@ type recorder struct {
 	acks         atomic.Int64 // bytes of the values that were acknowledged
 	kills        atomic.Int64 // of the node meanwhile
 	doubtful     atomic.Bool  // acks that come now prove nothing
+	doubts       atomic.Int64 // times that it became so
 
 	mu     sync.Mutex
 	acked  [partitions][]uint64 // hash by offset, 0 where no ack came

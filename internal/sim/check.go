@@ -24,6 +24,7 @@ type imageWatch struct {
 	*cluster
 	mu   sync.Mutex
 	sums map[metadata.Offset]uint32
+	last map[int]*metadata.Image // by node: what was looked at already
 	id   string
 }
 
@@ -32,9 +33,10 @@ func (w *imageWatch) sample() {
 	defer w.mu.Unlock()
 	for _, n := range w.nodes {
 		image := n.image()
-		if image == nil || image.Offset() == 0 {
+		if image == nil || image.Offset() == 0 || image == w.last[n.id] {
 			continue
 		}
+		w.last[n.id] = image
 		sum := crc32.ChecksumIEEE(image.EncodeSnapshot())
 		if before, ok := w.sums[image.Offset()]; ok && before != sum {
 			w.fail("invariant 22: node %d has another image at metadata offset %d", n.id, image.Offset())
@@ -263,14 +265,13 @@ func (c *cluster) checkDisks() {
 // splitDump returns the batches of each partition.
 func splitDump(dump string) map[string]string {
 	partitions := map[string]string{}
-	id := ""
-	for line := range strings.Lines(dump) {
-		if rest, ok := strings.CutPrefix(line, "partition "); ok {
-			id, _, _ = strings.Cut(rest, ":")
-			partitions[id] = ""
-		} else if id != "" && strings.HasPrefix(line, "  ") {
-			partitions[id] += line
+	for i, part := range strings.Split("\n"+dump, "\npartition ") {
+		if i == 0 {
+			continue // of the node
 		}
+		id, rest, _ := strings.Cut(part, ":")
+		_, batches, _ := strings.Cut(rest, "\n")
+		partitions[id] = batches
 	}
 	return partitions
 }

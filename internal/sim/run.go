@@ -56,7 +56,7 @@ func (c *cluster) phases(w *workload) {
 		w.cancel()
 		return
 	}
-	images := &imageWatch{cluster: c, sums: map[metadata.Offset]uint32{}}
+	images := &imageWatch{cluster: c, sums: map[metadata.Offset]uint32{}, last: map[int]*metadata.Image{}}
 	done := make(chan struct{})
 	c.background.Go(func() { images.watch(done) })
 	defer close(done)

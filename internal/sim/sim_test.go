@@ -22,6 +22,7 @@ import (
 var (
 	seedFlag  = flag.Uint64("seed", 0, "replay this seed alone")
 	timesFlag = flag.Int("times", 1, "replay it so many times, or until it fails")
+	stopFlag  = flag.Bool("stop", false, "stop at the first seed that fails")
 	fromFlag  = flag.Uint64("from", 1, "the first of the many seeds")
 )
 
@@ -90,6 +91,9 @@ func TestSimulation(t *testing.T) {
 		})
 	}
 	for seed := *fromFlag; seed < *fromFlag+seeds(); seed++ {
+		if *stopFlag && t.Failed() {
+			break
+		}
 		work <- seed
 	}
 	close(work)

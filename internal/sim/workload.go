@@ -95,7 +95,7 @@ func (w *workload) produce(id int, rng *rand.Rand) {
 			w.acked++
 			w.mu.Unlock()
 		}
-		w.sleep(between(rng, time.Millisecond, 30*time.Millisecond))
+		w.sleep(between(rng, time.Millisecond, 60*time.Millisecond))
 	}
 }
 

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -167,4 +168,46 @@ func votersOf(messages []*pb.Voter) []Voter {
 		voters = append(voters, Voter{ID: kafka.BrokerID(m.GetId()), Directory: [16]byte(m.GetDirectory()), Address: m.GetClusterAddress()})
 	}
 	return voters
+}
+
+// TopicMessages is a topic as a snapshot holds it.
+func TopicMessages(topic *Topic) (*pb.SnapshotTopic, []*pb.Partition) {
+	var m *pb.SnapshotTopic
+	var partitions []*pb.Partition
+	topicItems(topic, func(item *pb.SnapshotItem) bool {
+		if t := item.GetTopic(); t != nil {
+			m = t
+		} else {
+			partitions = append(partitions, item.GetPartition())
+		}
+		return true
+	})
+	return m, partitions
+}
+
+// TopicOf is the way back; an error means that the messages are not those of a topic.
+func TopicOf(m *pb.SnapshotTopic, partitions []*pb.Partition) (*Topic, error) {
+	if len(m.GetId()) != 16 {
+		return nil, fmt.Errorf("the ID of topic %q has %d bytes instead of 16", m.GetName(), len(m.GetId()))
+	}
+	list := make([]*Partition, len(partitions))
+	for i, p := range partitions {
+		list[i] = partitionOf(int32(i), p)
+	}
+	return &Topic{
+		Name:         m.GetName(),
+		ID:           kafka.TopicID(m.GetId()),
+		Internal:     m.GetInternal(),
+		Config:       configOf(m.GetConfig()),
+		ConfigOffset: Offset(m.GetConfigOffset()),
+		Partitions:   PartitionsOf(list...),
+	}, nil
+}
+
+// RegistrationOf is the registration that BrokerMessage encoded, without the epoch.
+func RegistrationOf(m *pb.BrokerRegistered) (*Broker, error) {
+	if err := checkBroker(m); err != nil {
+		return nil, err
+	}
+	return brokerOf(m, 0, time.Time{}), nil
 }

@@ -188,3 +188,8 @@ func (img *Image) ConfiguredResources() iter.Seq[Resource] {
 		}
 	}
 }
+
+// SameMembers tells whether two images have the same brokers, in the same state, and the same voters. It looks at no broker.
+func (img *Image) SameMembers(other *Image) bool {
+	return img.brokers.root == other.brokers.root && slices.Equal(img.voters, other.voters)
+}

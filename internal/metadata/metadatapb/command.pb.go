@@ -73,7 +73,7 @@ func (x HelloAnswer_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HelloAnswer_State.Descriptor instead.
 func (HelloAnswer_State) EnumDescriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{15, 0}
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // Command is a command that is forwarded. Exactly one kind is set.
@@ -97,6 +97,8 @@ type Command struct {
 	//	*Command_AssignPartition
 	//	*Command_SetPartitionLeader
 	//	*Command_UpdateIsr
+	//	*Command_Heartbeat
+	//	*Command_DescribeBrokers
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -259,6 +261,24 @@ func (x *Command) GetUpdateIsr() *UpdateISR {
 	return nil
 }
 
+func (x *Command) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDescribeBrokers() *DescribeBrokers {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_DescribeBrokers); ok {
+			return x.DescribeBrokers
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -307,6 +327,14 @@ type Command_UpdateIsr struct {
 	UpdateIsr *UpdateISR `protobuf:"bytes,20,opt,name=update_isr,json=updateIsr,proto3,oneof"`
 }
 
+type Command_Heartbeat struct {
+	Heartbeat *Heartbeat `protobuf:"bytes,21,opt,name=heartbeat,proto3,oneof"`
+}
+
+type Command_DescribeBrokers struct {
+	DescribeBrokers *DescribeBrokers `protobuf:"bytes,22,opt,name=describe_brokers,json=describeBrokers,proto3,oneof"`
+}
+
 func (*Command_CreateTopics) isCommand_Kind() {}
 
 func (*Command_DeleteTopic) isCommand_Kind() {}
@@ -329,6 +357,10 @@ func (*Command_SetPartitionLeader) isCommand_Kind() {}
 
 func (*Command_UpdateIsr) isCommand_Kind() {}
 
+func (*Command_Heartbeat) isCommand_Kind() {}
+
+func (*Command_DescribeBrokers) isCommand_Kind() {}
+
 // Answer is what became of a command.
 type Answer struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -342,6 +374,8 @@ type Answer struct {
 	//	*Answer_ProducerId
 	//	*Answer_BrokerEpoch
 	//	*Answer_PartitionEpoch
+	//	*Answer_Heartbeat
+	//	*Answer_Brokers
 	Value         isAnswer_Value `protobuf_oneof:"value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -441,6 +475,24 @@ func (x *Answer) GetPartitionEpoch() int32 {
 	return 0
 }
 
+func (x *Answer) GetHeartbeat() *HeartbeatAnswer {
+	if x != nil {
+		if x, ok := x.Value.(*Answer_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+func (x *Answer) GetBrokers() *DescribeBrokersAnswer {
+	if x != nil {
+		if x, ok := x.Value.(*Answer_Brokers); ok {
+			return x.Brokers
+		}
+	}
+	return nil
+}
+
 type isAnswer_Value interface {
 	isAnswer_Value()
 }
@@ -461,6 +513,14 @@ type Answer_PartitionEpoch struct {
 	PartitionEpoch int32 `protobuf:"varint,13,opt,name=partition_epoch,json=partitionEpoch,proto3,oneof"`
 }
 
+type Answer_Heartbeat struct {
+	Heartbeat *HeartbeatAnswer `protobuf:"bytes,14,opt,name=heartbeat,proto3,oneof"`
+}
+
+type Answer_Brokers struct {
+	Brokers *DescribeBrokersAnswer `protobuf:"bytes,15,opt,name=brokers,proto3,oneof"`
+}
+
 func (*Answer_CreateTopics) isAnswer_Value() {}
 
 func (*Answer_ProducerId) isAnswer_Value() {}
@@ -468,6 +528,10 @@ func (*Answer_ProducerId) isAnswer_Value() {}
 func (*Answer_BrokerEpoch) isAnswer_Value() {}
 
 func (*Answer_PartitionEpoch) isAnswer_Value() {}
+
+func (*Answer_Heartbeat) isAnswer_Value() {}
+
+func (*Answer_Brokers) isAnswer_Value() {}
 
 type CreateTopics struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1213,6 +1277,314 @@ func (x *UpdateISR) GetReason() string {
 	return ""
 }
 
+type TopicPartition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Index         int32                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopicPartition) Reset() {
+	*x = TopicPartition{}
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicPartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicPartition) ProtoMessage() {}
+
+func (x *TopicPartition) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicPartition.ProtoReflect.Descriptor instead.
+func (*TopicPartition) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TopicPartition) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *TopicPartition) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type Heartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        int32                  `protobuf:"varint,1,opt,name=broker,proto3" json:"broker,omitempty"`
+	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Incarnation   []byte                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Applied       int64                  `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"`
+	Ready         bool                   `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	ShuttingDown  bool                   `protobuf:"varint,6,opt,name=shutting_down,json=shuttingDown,proto3" json:"shutting_down,omitempty"`
+	SyncAgeNs     int64                  `protobuf:"varint,7,opt,name=sync_age_ns,json=syncAgeNs,proto3" json:"sync_age_ns,omitempty"`
+	Damaged       []*TopicPartition      `protobuf:"bytes,8,rep,name=damaged,proto3" json:"damaged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Heartbeat) GetBroker() int32 {
+	if x != nil {
+		return x.Broker
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetApplied() int64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Heartbeat) GetShuttingDown() bool {
+	if x != nil {
+		return x.ShuttingDown
+	}
+	return false
+}
+
+func (x *Heartbeat) GetSyncAgeNs() int64 {
+	if x != nil {
+		return x.SyncAgeNs
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetDamaged() []*TopicPartition {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
+}
+
+type HeartbeatAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fenced        bool                   `protobuf:"varint,1,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	MayShutDown   bool                   `protobuf:"varint,2,opt,name=may_shut_down,json=mayShutDown,proto3" json:"may_shut_down,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	LeaseNs       int64                  `protobuf:"varint,4,opt,name=lease_ns,json=leaseNs,proto3" json:"lease_ns,omitempty"`
+	Offset        int64                  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatAnswer) Reset() {
+	*x = HeartbeatAnswer{}
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatAnswer) ProtoMessage() {}
+
+func (x *HeartbeatAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatAnswer.ProtoReflect.Descriptor instead.
+func (*HeartbeatAnswer) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *HeartbeatAnswer) GetFenced() bool {
+	if x != nil {
+		return x.Fenced
+	}
+	return false
+}
+
+func (x *HeartbeatAnswer) GetMayShutDown() bool {
+	if x != nil {
+		return x.MayShutDown
+	}
+	return false
+}
+
+func (x *HeartbeatAnswer) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *HeartbeatAnswer) GetLeaseNs() int64 {
+	if x != nil {
+		return x.LeaseNs
+	}
+	return 0
+}
+
+func (x *HeartbeatAnswer) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+type DescribeBrokers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeBrokers) Reset() {
+	*x = DescribeBrokers{}
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeBrokers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeBrokers) ProtoMessage() {}
+
+func (x *DescribeBrokers) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeBrokers.ProtoReflect.Descriptor instead.
+func (*DescribeBrokers) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{17}
+}
+
+type DescribeBrokersAnswer struct {
+	state         protoimpl.MessageState          `protogen:"open.v1"`
+	Brokers       []*DescribeBrokersAnswer_Broker `protobuf:"bytes,1,rep,name=brokers,proto3" json:"brokers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeBrokersAnswer) Reset() {
+	*x = DescribeBrokersAnswer{}
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeBrokersAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeBrokersAnswer) ProtoMessage() {}
+
+func (x *DescribeBrokersAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeBrokersAnswer.ProtoReflect.Descriptor instead.
+func (*DescribeBrokersAnswer) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DescribeBrokersAnswer) GetBrokers() []*DescribeBrokersAnswer_Broker {
+	if x != nil {
+		return x.Brokers
+	}
+	return nil
+}
+
 // Hello asks a node what it knows of a cluster. The answer tells the same of the one that was asked.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1224,7 +1596,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[14]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1608,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[14]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1621,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{14}
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Hello) GetVoters() string {
@@ -1278,7 +1650,7 @@ type HelloAnswer struct {
 
 func (x *HelloAnswer) Reset() {
 	*x = HelloAnswer{}
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[15]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1662,7 @@ func (x *HelloAnswer) String() string {
 func (*HelloAnswer) ProtoMessage() {}
 
 func (x *HelloAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[15]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1675,7 @@ func (x *HelloAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HelloAnswer.ProtoReflect.Descriptor instead.
 func (*HelloAnswer) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{15}
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HelloAnswer) GetState() HelloAnswer_State {
@@ -1373,7 +1745,7 @@ type Form struct {
 
 func (x *Form) Reset() {
 	*x = Form{}
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[16]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1757,7 @@ func (x *Form) String() string {
 func (*Form) ProtoMessage() {}
 
 func (x *Form) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[16]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1770,7 @@ func (x *Form) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Form.ProtoReflect.Descriptor instead.
 func (*Form) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{16}
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Form) GetChallenge() []byte {
@@ -1429,7 +1801,7 @@ type RaftPart struct {
 
 func (x *RaftPart) Reset() {
 	*x = RaftPart{}
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[17]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1813,7 @@ func (x *RaftPart) String() string {
 func (*RaftPart) ProtoMessage() {}
 
 func (x *RaftPart) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[17]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1826,7 @@ func (x *RaftPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RaftPart.ProtoReflect.Descriptor instead.
 func (*RaftPart) Descriptor() ([]byte, []int) {
-	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{17}
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RaftPart) GetTransfer() uint64 {
@@ -1509,7 +1881,7 @@ type CreateTopics_Topic struct {
 
 func (x *CreateTopics_Topic) Reset() {
 	*x = CreateTopics_Topic{}
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[18]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1893,7 @@ func (x *CreateTopics_Topic) String() string {
 func (*CreateTopics_Topic) ProtoMessage() {}
 
 func (x *CreateTopics_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[18]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1984,7 @@ type CreateTopicsAnswer_Topic struct {
 
 func (x *CreateTopicsAnswer_Topic) Reset() {
 	*x = CreateTopicsAnswer_Topic{}
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[19]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1996,7 @@ func (x *CreateTopicsAnswer_Topic) String() string {
 func (*CreateTopicsAnswer_Topic) ProtoMessage() {}
 
 func (x *CreateTopicsAnswer_Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[19]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +2050,7 @@ type UpdateISR_Member struct {
 
 func (x *UpdateISR_Member) Reset() {
 	*x = UpdateISR_Member{}
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[20]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +2062,7 @@ func (x *UpdateISR_Member) String() string {
 func (*UpdateISR_Member) ProtoMessage() {}
 
 func (x *UpdateISR_Member) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[20]
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,11 +2092,143 @@ func (x *UpdateISR_Member) GetEpoch() int64 {
 	return 0
 }
 
+type DescribeBrokersAnswer_Broker struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Id                   int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch                int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	SilenceNs            int64                  `protobuf:"varint,3,opt,name=silence_ns,json=silenceNs,proto3" json:"silence_ns,omitempty"`
+	Fenced               bool                   `protobuf:"varint,4,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	InControlledShutdown bool                   `protobuf:"varint,5,opt,name=in_controlled_shutdown,json=inControlledShutdown,proto3" json:"in_controlled_shutdown,omitempty"`
+	Slow                 bool                   `protobuf:"varint,6,opt,name=slow,proto3" json:"slow,omitempty"`
+	SinceMs              int64                  `protobuf:"varint,7,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	Reason               string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	Ready                bool                   `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`
+	Applied              int64                  `protobuf:"varint,10,opt,name=applied,proto3" json:"applied,omitempty"`
+	SyncAgeNs            int64                  `protobuf:"varint,11,opt,name=sync_age_ns,json=syncAgeNs,proto3" json:"sync_age_ns,omitempty"`
+	Damaged              []*TopicPartition      `protobuf:"bytes,12,rep,name=damaged,proto3" json:"damaged,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *DescribeBrokersAnswer_Broker) Reset() {
+	*x = DescribeBrokersAnswer_Broker{}
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeBrokersAnswer_Broker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeBrokersAnswer_Broker) ProtoMessage() {}
+
+func (x *DescribeBrokersAnswer_Broker) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_metadata_metadatapb_command_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeBrokersAnswer_Broker.ProtoReflect.Descriptor instead.
+func (*DescribeBrokersAnswer_Broker) Descriptor() ([]byte, []int) {
+	return file_internal_metadata_metadatapb_command_proto_rawDescGZIP(), []int{18, 0}
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetId() int32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetSilenceNs() int64 {
+	if x != nil {
+		return x.SilenceNs
+	}
+	return 0
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetFenced() bool {
+	if x != nil {
+		return x.Fenced
+	}
+	return false
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetInControlledShutdown() bool {
+	if x != nil {
+		return x.InControlledShutdown
+	}
+	return false
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetSlow() bool {
+	if x != nil {
+		return x.Slow
+	}
+	return false
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetApplied() int64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetSyncAgeNs() int64 {
+	if x != nil {
+		return x.SyncAgeNs
+	}
+	return 0
+}
+
+func (x *DescribeBrokersAnswer_Broker) GetDamaged() []*TopicPartition {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
+}
+
 var File_internal_metadata_metadatapb_command_proto protoreflect.FileDescriptor
 
 const file_internal_metadata_metadatapb_command_proto_rawDesc = "" +
 	"\n" +
-	"*internal/metadata/metadatapb/command.proto\x12\x13chronik.metadata.v1\x1a+internal/metadata/metadatapb/metadata.proto\"\xd1\a\n" +
+	"*internal/metadata/metadatapb/command.proto\x12\x13chronik.metadata.v1\x1a+internal/metadata/metadatapb/metadata.proto\"\xe4\b\n" +
 	"\aCommand\x12#\n" +
 	"\rvalidate_only\x18\x01 \x01(\bR\fvalidateOnly\x12\x1d\n" +
 	"\n" +
@@ -1743,8 +2247,10 @@ const file_internal_metadata_metadatapb_command_proto_rawDesc = "" +
 	"\x10assign_partition\x18\x12 \x01(\v2$.chronik.metadata.v1.AssignPartitionH\x00R\x0fassignPartition\x12[\n" +
 	"\x14set_partition_leader\x18\x13 \x01(\v2'.chronik.metadata.v1.SetPartitionLeaderH\x00R\x12setPartitionLeader\x12?\n" +
 	"\n" +
-	"update_isr\x18\x14 \x01(\v2\x1e.chronik.metadata.v1.UpdateISRH\x00R\tupdateIsrB\x06\n" +
-	"\x04kind\"\xaa\x02\n" +
+	"update_isr\x18\x14 \x01(\v2\x1e.chronik.metadata.v1.UpdateISRH\x00R\tupdateIsr\x12>\n" +
+	"\theartbeat\x18\x15 \x01(\v2\x1e.chronik.metadata.v1.HeartbeatH\x00R\theartbeat\x12Q\n" +
+	"\x10describe_brokers\x18\x16 \x01(\v2$.chronik.metadata.v1.DescribeBrokersH\x00R\x0fdescribeBrokersB\x06\n" +
+	"\x04kind\"\xb8\x03\n" +
 	"\x06Answer\x12\x1d\n" +
 	"\n" +
 	"error_code\x18\x01 \x01(\x05R\terrorCode\x12\x1d\n" +
@@ -1756,7 +2262,9 @@ const file_internal_metadata_metadatapb_command_proto_rawDesc = "" +
 	"\vproducer_id\x18\v \x01(\x03H\x00R\n" +
 	"producerId\x12#\n" +
 	"\fbroker_epoch\x18\f \x01(\x03H\x00R\vbrokerEpoch\x12)\n" +
-	"\x0fpartition_epoch\x18\r \x01(\x05H\x00R\x0epartitionEpochB\a\n" +
+	"\x0fpartition_epoch\x18\r \x01(\x05H\x00R\x0epartitionEpoch\x12D\n" +
+	"\theartbeat\x18\x0e \x01(\v2$.chronik.metadata.v1.HeartbeatAnswerH\x00R\theartbeat\x12F\n" +
+	"\abrokers\x18\x0f \x01(\v2*.chronik.metadata.v1.DescribeBrokersAnswerH\x00R\abrokersB\a\n" +
 	"\x05value\"\x97\x03\n" +
 	"\fCreateTopics\x12?\n" +
 	"\x06topics\x18\x01 \x03(\v2'.chronik.metadata.v1.CreateTopics.TopicR\x06topics\x1a\xc5\x02\n" +
@@ -1836,7 +2344,43 @@ const file_internal_metadata_metadatapb_command_proto_rawDesc = "" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x1a6\n" +
 	"\x06Member\x12\x16\n" +
 	"\x06broker\x18\x01 \x01(\x05R\x06broker\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\x1f\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"A\n" +
+	"\x0eTopicPartition\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x05R\x05index\"\x8f\x02\n" +
+	"\tHeartbeat\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\x05R\x06broker\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\fR\vincarnation\x12\x18\n" +
+	"\aapplied\x18\x04 \x01(\x03R\aapplied\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\bR\x05ready\x12#\n" +
+	"\rshutting_down\x18\x06 \x01(\bR\fshuttingDown\x12\x1e\n" +
+	"\vsync_age_ns\x18\a \x01(\x03R\tsyncAgeNs\x12=\n" +
+	"\adamaged\x18\b \x03(\v2#.chronik.metadata.v1.TopicPartitionR\adamaged\"\x94\x01\n" +
+	"\x0fHeartbeatAnswer\x12\x16\n" +
+	"\x06fenced\x18\x01 \x01(\bR\x06fenced\x12\"\n" +
+	"\rmay_shut_down\x18\x02 \x01(\bR\vmayShutDown\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x19\n" +
+	"\blease_ns\x18\x04 \x01(\x03R\aleaseNs\x12\x16\n" +
+	"\x06offset\x18\x05 \x01(\x03R\x06offset\"\x11\n" +
+	"\x0fDescribeBrokers\"\xd8\x03\n" +
+	"\x15DescribeBrokersAnswer\x12K\n" +
+	"\abrokers\x18\x01 \x03(\v21.chronik.metadata.v1.DescribeBrokersAnswer.BrokerR\abrokers\x1a\xf1\x02\n" +
+	"\x06Broker\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"silence_ns\x18\x03 \x01(\x03R\tsilenceNs\x12\x16\n" +
+	"\x06fenced\x18\x04 \x01(\bR\x06fenced\x124\n" +
+	"\x16in_controlled_shutdown\x18\x05 \x01(\bR\x14inControlledShutdown\x12\x12\n" +
+	"\x04slow\x18\x06 \x01(\bR\x04slow\x12\x19\n" +
+	"\bsince_ms\x18\a \x01(\x03R\asinceMs\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12\x14\n" +
+	"\x05ready\x18\t \x01(\bR\x05ready\x12\x18\n" +
+	"\aapplied\x18\n" +
+	" \x01(\x03R\aapplied\x12\x1e\n" +
+	"\vsync_age_ns\x18\v \x01(\x03R\tsyncAgeNs\x12=\n" +
+	"\adamaged\x18\f \x03(\v2#.chronik.metadata.v1.TopicPartitionR\adamaged\"\x1f\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06voters\x18\x01 \x01(\tR\x06voters\"\x94\x03\n" +
 	"\vHelloAnswer\x12<\n" +
@@ -1877,37 +2421,43 @@ func file_internal_metadata_metadatapb_command_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_metadata_metadatapb_command_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_internal_metadata_metadatapb_command_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_internal_metadata_metadatapb_command_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_internal_metadata_metadatapb_command_proto_goTypes = []any{
-	(HelloAnswer_State)(0),           // 0: chronik.metadata.v1.HelloAnswer.State
-	(*Command)(nil),                  // 1: chronik.metadata.v1.Command
-	(*Answer)(nil),                   // 2: chronik.metadata.v1.Answer
-	(*CreateTopics)(nil),             // 3: chronik.metadata.v1.CreateTopics
-	(*CreateTopicsAnswer)(nil),       // 4: chronik.metadata.v1.CreateTopicsAnswer
-	(*DeleteTopic)(nil),              // 5: chronik.metadata.v1.DeleteTopic
-	(*CreatePartitions)(nil),         // 6: chronik.metadata.v1.CreatePartitions
-	(*SetConfig)(nil),                // 7: chronik.metadata.v1.SetConfig
-	(*AllocateProducerIDs)(nil),      // 8: chronik.metadata.v1.AllocateProducerIDs
-	(*RegisterBroker)(nil),           // 9: chronik.metadata.v1.RegisterBroker
-	(*UnregisterBroker)(nil),         // 10: chronik.metadata.v1.UnregisterBroker
-	(*FenceBroker)(nil),              // 11: chronik.metadata.v1.FenceBroker
-	(*AssignPartition)(nil),          // 12: chronik.metadata.v1.AssignPartition
-	(*SetPartitionLeader)(nil),       // 13: chronik.metadata.v1.SetPartitionLeader
-	(*UpdateISR)(nil),                // 14: chronik.metadata.v1.UpdateISR
-	(*Hello)(nil),                    // 15: chronik.metadata.v1.Hello
-	(*HelloAnswer)(nil),              // 16: chronik.metadata.v1.HelloAnswer
-	(*Form)(nil),                     // 17: chronik.metadata.v1.Form
-	(*RaftPart)(nil),                 // 18: chronik.metadata.v1.RaftPart
-	(*CreateTopics_Topic)(nil),       // 19: chronik.metadata.v1.CreateTopics.Topic
-	(*CreateTopicsAnswer_Topic)(nil), // 20: chronik.metadata.v1.CreateTopicsAnswer.Topic
-	(*UpdateISR_Member)(nil),         // 21: chronik.metadata.v1.UpdateISR.Member
-	(*BrokerList)(nil),               // 22: chronik.metadata.v1.BrokerList
-	(*ConfigEntry)(nil),              // 23: chronik.metadata.v1.ConfigEntry
-	(*BrokerRegistered)(nil),         // 24: chronik.metadata.v1.BrokerRegistered
-	(*ClusterFormed)(nil),            // 25: chronik.metadata.v1.ClusterFormed
-	(*Voter)(nil),                    // 26: chronik.metadata.v1.Voter
-	(*SnapshotTopic)(nil),            // 27: chronik.metadata.v1.SnapshotTopic
-	(*Partition)(nil),                // 28: chronik.metadata.v1.Partition
+	(HelloAnswer_State)(0),               // 0: chronik.metadata.v1.HelloAnswer.State
+	(*Command)(nil),                      // 1: chronik.metadata.v1.Command
+	(*Answer)(nil),                       // 2: chronik.metadata.v1.Answer
+	(*CreateTopics)(nil),                 // 3: chronik.metadata.v1.CreateTopics
+	(*CreateTopicsAnswer)(nil),           // 4: chronik.metadata.v1.CreateTopicsAnswer
+	(*DeleteTopic)(nil),                  // 5: chronik.metadata.v1.DeleteTopic
+	(*CreatePartitions)(nil),             // 6: chronik.metadata.v1.CreatePartitions
+	(*SetConfig)(nil),                    // 7: chronik.metadata.v1.SetConfig
+	(*AllocateProducerIDs)(nil),          // 8: chronik.metadata.v1.AllocateProducerIDs
+	(*RegisterBroker)(nil),               // 9: chronik.metadata.v1.RegisterBroker
+	(*UnregisterBroker)(nil),             // 10: chronik.metadata.v1.UnregisterBroker
+	(*FenceBroker)(nil),                  // 11: chronik.metadata.v1.FenceBroker
+	(*AssignPartition)(nil),              // 12: chronik.metadata.v1.AssignPartition
+	(*SetPartitionLeader)(nil),           // 13: chronik.metadata.v1.SetPartitionLeader
+	(*UpdateISR)(nil),                    // 14: chronik.metadata.v1.UpdateISR
+	(*TopicPartition)(nil),               // 15: chronik.metadata.v1.TopicPartition
+	(*Heartbeat)(nil),                    // 16: chronik.metadata.v1.Heartbeat
+	(*HeartbeatAnswer)(nil),              // 17: chronik.metadata.v1.HeartbeatAnswer
+	(*DescribeBrokers)(nil),              // 18: chronik.metadata.v1.DescribeBrokers
+	(*DescribeBrokersAnswer)(nil),        // 19: chronik.metadata.v1.DescribeBrokersAnswer
+	(*Hello)(nil),                        // 20: chronik.metadata.v1.Hello
+	(*HelloAnswer)(nil),                  // 21: chronik.metadata.v1.HelloAnswer
+	(*Form)(nil),                         // 22: chronik.metadata.v1.Form
+	(*RaftPart)(nil),                     // 23: chronik.metadata.v1.RaftPart
+	(*CreateTopics_Topic)(nil),           // 24: chronik.metadata.v1.CreateTopics.Topic
+	(*CreateTopicsAnswer_Topic)(nil),     // 25: chronik.metadata.v1.CreateTopicsAnswer.Topic
+	(*UpdateISR_Member)(nil),             // 26: chronik.metadata.v1.UpdateISR.Member
+	(*DescribeBrokersAnswer_Broker)(nil), // 27: chronik.metadata.v1.DescribeBrokersAnswer.Broker
+	(*BrokerList)(nil),                   // 28: chronik.metadata.v1.BrokerList
+	(*ConfigEntry)(nil),                  // 29: chronik.metadata.v1.ConfigEntry
+	(*BrokerRegistered)(nil),             // 30: chronik.metadata.v1.BrokerRegistered
+	(*ClusterFormed)(nil),                // 31: chronik.metadata.v1.ClusterFormed
+	(*Voter)(nil),                        // 32: chronik.metadata.v1.Voter
+	(*SnapshotTopic)(nil),                // 33: chronik.metadata.v1.SnapshotTopic
+	(*Partition)(nil),                    // 34: chronik.metadata.v1.Partition
 }
 var file_internal_metadata_metadatapb_command_proto_depIdxs = []int32{
 	3,  // 0: chronik.metadata.v1.Command.create_topics:type_name -> chronik.metadata.v1.CreateTopics
@@ -1921,27 +2471,34 @@ var file_internal_metadata_metadatapb_command_proto_depIdxs = []int32{
 	12, // 8: chronik.metadata.v1.Command.assign_partition:type_name -> chronik.metadata.v1.AssignPartition
 	13, // 9: chronik.metadata.v1.Command.set_partition_leader:type_name -> chronik.metadata.v1.SetPartitionLeader
 	14, // 10: chronik.metadata.v1.Command.update_isr:type_name -> chronik.metadata.v1.UpdateISR
-	4,  // 11: chronik.metadata.v1.Answer.create_topics:type_name -> chronik.metadata.v1.CreateTopicsAnswer
-	19, // 12: chronik.metadata.v1.CreateTopics.topics:type_name -> chronik.metadata.v1.CreateTopics.Topic
-	20, // 13: chronik.metadata.v1.CreateTopicsAnswer.topics:type_name -> chronik.metadata.v1.CreateTopicsAnswer.Topic
-	22, // 14: chronik.metadata.v1.CreatePartitions.assignment:type_name -> chronik.metadata.v1.BrokerList
-	23, // 15: chronik.metadata.v1.SetConfig.set:type_name -> chronik.metadata.v1.ConfigEntry
-	24, // 16: chronik.metadata.v1.RegisterBroker.registration:type_name -> chronik.metadata.v1.BrokerRegistered
-	21, // 17: chronik.metadata.v1.UpdateISR.isr:type_name -> chronik.metadata.v1.UpdateISR.Member
-	0,  // 18: chronik.metadata.v1.HelloAnswer.state:type_name -> chronik.metadata.v1.HelloAnswer.State
-	25, // 19: chronik.metadata.v1.HelloAnswer.formation:type_name -> chronik.metadata.v1.ClusterFormed
-	26, // 20: chronik.metadata.v1.HelloAnswer.members:type_name -> chronik.metadata.v1.Voter
-	26, // 21: chronik.metadata.v1.HelloAnswer.current:type_name -> chronik.metadata.v1.Voter
-	25, // 22: chronik.metadata.v1.Form.formation:type_name -> chronik.metadata.v1.ClusterFormed
-	22, // 23: chronik.metadata.v1.CreateTopics.Topic.assignment:type_name -> chronik.metadata.v1.BrokerList
-	23, // 24: chronik.metadata.v1.CreateTopics.Topic.config:type_name -> chronik.metadata.v1.ConfigEntry
-	27, // 25: chronik.metadata.v1.CreateTopicsAnswer.Topic.topic:type_name -> chronik.metadata.v1.SnapshotTopic
-	28, // 26: chronik.metadata.v1.CreateTopicsAnswer.Topic.partitions:type_name -> chronik.metadata.v1.Partition
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	16, // 11: chronik.metadata.v1.Command.heartbeat:type_name -> chronik.metadata.v1.Heartbeat
+	18, // 12: chronik.metadata.v1.Command.describe_brokers:type_name -> chronik.metadata.v1.DescribeBrokers
+	4,  // 13: chronik.metadata.v1.Answer.create_topics:type_name -> chronik.metadata.v1.CreateTopicsAnswer
+	17, // 14: chronik.metadata.v1.Answer.heartbeat:type_name -> chronik.metadata.v1.HeartbeatAnswer
+	19, // 15: chronik.metadata.v1.Answer.brokers:type_name -> chronik.metadata.v1.DescribeBrokersAnswer
+	24, // 16: chronik.metadata.v1.CreateTopics.topics:type_name -> chronik.metadata.v1.CreateTopics.Topic
+	25, // 17: chronik.metadata.v1.CreateTopicsAnswer.topics:type_name -> chronik.metadata.v1.CreateTopicsAnswer.Topic
+	28, // 18: chronik.metadata.v1.CreatePartitions.assignment:type_name -> chronik.metadata.v1.BrokerList
+	29, // 19: chronik.metadata.v1.SetConfig.set:type_name -> chronik.metadata.v1.ConfigEntry
+	30, // 20: chronik.metadata.v1.RegisterBroker.registration:type_name -> chronik.metadata.v1.BrokerRegistered
+	26, // 21: chronik.metadata.v1.UpdateISR.isr:type_name -> chronik.metadata.v1.UpdateISR.Member
+	15, // 22: chronik.metadata.v1.Heartbeat.damaged:type_name -> chronik.metadata.v1.TopicPartition
+	27, // 23: chronik.metadata.v1.DescribeBrokersAnswer.brokers:type_name -> chronik.metadata.v1.DescribeBrokersAnswer.Broker
+	0,  // 24: chronik.metadata.v1.HelloAnswer.state:type_name -> chronik.metadata.v1.HelloAnswer.State
+	31, // 25: chronik.metadata.v1.HelloAnswer.formation:type_name -> chronik.metadata.v1.ClusterFormed
+	32, // 26: chronik.metadata.v1.HelloAnswer.members:type_name -> chronik.metadata.v1.Voter
+	32, // 27: chronik.metadata.v1.HelloAnswer.current:type_name -> chronik.metadata.v1.Voter
+	31, // 28: chronik.metadata.v1.Form.formation:type_name -> chronik.metadata.v1.ClusterFormed
+	28, // 29: chronik.metadata.v1.CreateTopics.Topic.assignment:type_name -> chronik.metadata.v1.BrokerList
+	29, // 30: chronik.metadata.v1.CreateTopics.Topic.config:type_name -> chronik.metadata.v1.ConfigEntry
+	33, // 31: chronik.metadata.v1.CreateTopicsAnswer.Topic.topic:type_name -> chronik.metadata.v1.SnapshotTopic
+	34, // 32: chronik.metadata.v1.CreateTopicsAnswer.Topic.partitions:type_name -> chronik.metadata.v1.Partition
+	15, // 33: chronik.metadata.v1.DescribeBrokersAnswer.Broker.damaged:type_name -> chronik.metadata.v1.TopicPartition
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_internal_metadata_metadatapb_command_proto_init() }
@@ -1962,12 +2519,16 @@ func file_internal_metadata_metadatapb_command_proto_init() {
 		(*Command_AssignPartition)(nil),
 		(*Command_SetPartitionLeader)(nil),
 		(*Command_UpdateIsr)(nil),
+		(*Command_Heartbeat)(nil),
+		(*Command_DescribeBrokers)(nil),
 	}
 	file_internal_metadata_metadatapb_command_proto_msgTypes[1].OneofWrappers = []any{
 		(*Answer_CreateTopics)(nil),
 		(*Answer_ProducerId)(nil),
 		(*Answer_BrokerEpoch)(nil),
 		(*Answer_PartitionEpoch)(nil),
+		(*Answer_Heartbeat)(nil),
+		(*Answer_Brokers)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1975,7 +2536,7 @@ func file_internal_metadata_metadatapb_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_metadata_metadatapb_command_proto_rawDesc), len(file_internal_metadata_metadatapb_command_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

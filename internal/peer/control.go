@@ -23,6 +23,7 @@ const (
 	frameNotify  = 5 // method u8, body
 	frameCluster = 6 // the cluster ID that the sender belongs to from now on
 	frameRefuse  = 7 // a text; the connection ends
+	frameBye     = 8 // the sender's process stops in good order; the connection ends
 )
 
 // control is a control connection of either direction. Frames to be sent gather in mu.pending while its one writing
@@ -33,8 +34,9 @@ type control struct {
 	dialled  bool
 	ctx      context.Context // of the handlers; ends with the connection
 	cancel   context.CancelFunc
-	told     string      // the cluster ID that the handshake told the peer
-	refusing atomic.Bool // what still arrives is dropped
+	told     string        // the cluster ID that the handshake told the peer
+	refusing atomic.Bool   // what still arrives is dropped
+	served   chan struct{} // closed when the connection is over
 
 	mu struct {
 		sync.Mutex
@@ -68,6 +70,7 @@ func newControl(n *Node, conn net.Conn, dialled bool, peer Identity, told string
 	c.onClose = c.cancel
 	c.mu.wake.L = &c.mu.Mutex
 	c.mu.calls = map[uint64]*waiter{}
+	c.served = make(chan struct{})
 	return c
 }
 
@@ -91,6 +94,7 @@ func (c *control) serve() error {
 	c.end(err)
 	<-written
 	c.node.forget(&c.link)
+	close(c.served)
 	return err
 }
 
@@ -183,6 +187,17 @@ func (c *control) refuse(text string) {
 	c.mu.wake.Signal()
 }
 
+// sayBye tells the peer that this process stops, and ends the connection.
+func (c *control) sayBye() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sendLocked(frameBye, false)
+	if c.mu.last == nil {
+		c.mu.last = net.ErrClosed
+	}
+	c.mu.wake.Signal()
+}
+
 func (c *control) tellCluster(id string) { c.send(frameCluster, false, []byte(id)) }
 
 func (c *control) readLoop() error {
@@ -243,6 +258,8 @@ func (c *control) receive(typ byte, body []byte, release func()) (done bool, err
 		}
 	case typ == frameCluster:
 		return true, c.clusterChanged(string(body[:min(len(body), stringMax)]))
+	case typ == frameBye:
+		c.node.noteLeaving(c.identity())
 	case typ == frameRefuse:
 		return true, &RefusedError{By: c.identity(), Text: string(body[:min(len(body), textMax)])}
 	default:

@@ -41,6 +41,30 @@ func (n *Node) linksLocked() []*link {
 	return links
 }
 
+// controlsLocked are the control connections, the oldest first.
+func (n *Node) controlsLocked() []*control {
+	controls := make([]*control, 0, len(n.mu.controls))
+	for _, seq := range slices.Sorted(maps.Keys(n.mu.controls)) {
+		controls = append(controls, n.mu.controls[seq])
+	}
+	return controls
+}
+
+// noteLeaving remembers that a process of a peer stops in good order: nobody needs to be warned of that.
+func (n *Node) noteLeaving(peer Identity) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.mu.peers[peer.Broker] != nil {
+		n.mu.leaving[peer.Broker] = peer.Incarnation
+	}
+}
+
+func (n *Node) hasLeft(peer Identity) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.leaving[peer.Broker] == peer.Incarnation
+}
+
 // hold notes a socket that is being introduced, so that Close reaches it; false if the node is closing.
 func (n *Node) hold(conn net.Conn, accepted bool) bool {
 	n.mu.Lock()

@@ -59,6 +59,7 @@ type Node struct {
 		sockets          map[net.Conn]bool   // being introduced; true for accepted ones
 		accepted         int                 // sockets and connections that were accepted
 		lastLink         uint64
+		leaving          map[kafka.BrokerID][16]byte // incarnations that have said that they stop
 		watchers         []func(Event)
 	}
 }
@@ -86,6 +87,7 @@ func New(opts Options) (*Node, error) {
 	n.mu.peers = map[kafka.BrokerID]*outgoing{}
 	n.mu.removed = map[kafka.BrokerID]*outgoing{}
 	n.mu.heard = map[kafka.BrokerID]*atomic.Int64{}
+	n.mu.leaving = map[kafka.BrokerID][16]byte{}
 	n.mu.links = map[uint64]*link{}
 	n.mu.controls = map[uint64]*control{}
 	n.mu.sockets = map[net.Conn]bool{}
@@ -115,6 +117,10 @@ func (n *Node) Start() {
 func (n *Node) Close() error {
 	n.mu.Lock()
 	n.mu.closing = true
+	controls := n.controlsLocked()
+	n.mu.Unlock()
+	n.sayBye(controls)
+	n.mu.Lock()
 	links := n.linksLocked()
 	sockets := slices.Collect(maps.Keys(n.mu.sockets))
 	n.mu.Unlock()
@@ -135,6 +141,24 @@ func (n *Node) Close() error {
 	return err
 }
 
+// byeLimit bounds how long Close waits for peers to hear that it is one.
+const byeLimit = 100 * time.Millisecond
+
+func (n *Node) sayBye(controls []*control) {
+	timer := n.opts.Clock.NewTimer(byeLimit)
+	defer timer.Stop()
+	for _, c := range controls {
+		c.sayBye()
+	}
+	for _, c := range controls {
+		select {
+		case <-c.served:
+		case <-timer.C():
+			return
+		}
+	}
+}
+
 // Self is what the node says of itself.
 func (n *Node) Self() Identity { return *n.self.Load() }
 
@@ -144,10 +168,7 @@ func (n *Node) SetClusterID(id string) {
 	self := n.Self()
 	self.ClusterID = id
 	n.self.Store(&self)
-	controls := make([]*control, 0, len(n.mu.controls))
-	for _, seq := range slices.Sorted(maps.Keys(n.mu.controls)) {
-		controls = append(controls, n.mu.controls[seq])
-	}
+	controls := n.controlsLocked()
 	n.mu.Unlock()
 	for _, c := range controls {
 		if peer := c.identity(); !sameCluster(id, peer.ClusterID) {

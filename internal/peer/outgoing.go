@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"syscall"
@@ -38,6 +39,7 @@ type outgoing struct {
 		here     bool     // it was connected at this address
 		refused  bool
 		err      error
+		told     bool // the outage stands in the log
 	}
 }
 
@@ -164,7 +166,7 @@ func (o *outgoing) up(c *control) {
 	last, known := o.mu.identity, o.mu.known
 	replaced := known && !last.SameProcess(now)
 	o.mu.identity, o.mu.known, o.mu.here = now, true, true
-	o.mu.refused, o.mu.err, o.mu.control = false, nil, c
+	o.mu.refused, o.mu.err, o.mu.control, o.mu.told = false, nil, c, false
 	o.mu.Unlock()
 	o.node.opts.Logger.Info("connected to a peer", "peer", o.id, "address", o.address)
 	if replaced {
@@ -193,7 +195,10 @@ func (o *outgoing) failed(err error) {
 	if dead {
 		o.mu.refused = true
 	}
-	news := o.mu.err == nil || o.mu.err.Error() != err.Error()
+	// One line for each outage, and one for each refusal by name.
+	var byName *RefusedError
+	news := !o.mu.told || errors.As(err, &byName) && o.mu.err.Error() != err.Error()
+	o.mu.told = true
 	o.mu.err = err
 	last := o.mu.identity
 	o.mu.Unlock()
@@ -201,7 +206,11 @@ func (o *outgoing) failed(err error) {
 		return
 	}
 	if news {
-		o.node.opts.Logger.Warn("cannot connect to a peer, trying on", "peer", o.id, "address", o.address, "reason", err)
+		level := slog.LevelWarn
+		if o.node.hasLeft(last) {
+			level = slog.LevelInfo
+		}
+		o.node.opts.Logger.Log(o.ctx, level, "cannot connect to a peer, trying on", "peer", o.id, "address", o.address, "reason", err)
 	}
 	if dead {
 		o.node.emit(Event{Kind: Down, Broker: o.id, Identity: last, Refused: true})

@@ -1,9 +1,12 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +19,7 @@ import (
 type lab struct {
 	t   *testing.T
 	net *simnet.Network
+	log *bytes.Buffer // of the nodes that are booted then; may be nil
 }
 
 // member is one process of a node in a lab.
@@ -30,7 +34,7 @@ type member struct {
 func inLab(t *testing.T, f func(t *testing.T, l *lab)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{t, simnet.New(simnet.Options{DelayMin: time.Millisecond, DelayMax: 2 * time.Millisecond})}
+		l := &lab{t: t, net: simnet.New(simnet.Options{DelayMin: time.Millisecond, DelayMax: 2 * time.Millisecond})}
 		f(t, l)
 	})
 }
@@ -47,7 +51,11 @@ func (l *lab) boot(broker int, incarnation byte, peers ...int) *member {
 	}
 	self := identity(1, incarnation, "c", ips[broker]+":9291")
 	self.Broker, self.Directory, self.Incarnation[1] = toID(broker), [16]byte{byte(broker)}, byte(broker)
-	if m.Node, err = New(Options{Self: self, Listener: listener, Dial: m.process.Dial}); err != nil {
+	opts := Options{Self: self, Listener: listener, Dial: m.process.Dial}
+	if l.log != nil && broker == 1 {
+		opts.Logger = slog.New(slog.NewTextHandler(l.log, nil))
+	}
+	if m.Node, err = New(opts); err != nil {
 		l.t.Fatal(err)
 	}
 	m.Watch(func(e Event) {
@@ -277,4 +285,28 @@ func TestAddressChanges(t *testing.T) {
 		time.Sleep(time.Second)
 		a.expect(t, began, 20*time.Millisecond, "down", "up")
 	})
+}
+
+func TestOrderlyStopIsNobodysWarning(t *testing.T) {
+	for _, orderly := range []bool{true, false} {
+		inLab(t, func(t *testing.T, l *lab) {
+			var log bytes.Buffer
+			l.log = &log
+			a, b := l.boot(1, 1, 2), l.boot(2, 1, 1)
+			time.Sleep(time.Second)
+			began := time.Now()
+			if !orderly {
+				b.process.Kill()
+			}
+			_ = b.Close()
+			if orderly {
+				b.process.Kill()
+			}
+			time.Sleep(10 * time.Second)
+			a.expect(t, began, 200*time.Millisecond, "down", "refused")
+			if warned := strings.Count(log.String(), "level=WARN"); orderly && warned != 0 || !orderly && warned != 1 {
+				t.Errorf("orderly %v: %d warnings:\n%s", orderly, warned, log.String())
+			}
+		})
+	}
 }

@@ -672,3 +672,34 @@ func TestUnregisteredBrokerComesBack(t *testing.T) {
 		})
 	})
 }
+
+// TestKillsWaitForNothing: the controller is killed again and again, also while a node that came back is not unfenced yet: on
+// the way to new leaders there is no tick, no lease and no timeout.
+func TestKillsWaitForNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newLives(t, 31, 3, 2*time.Second)
+		defer l.close()
+		l.startAll()
+		l.formed()
+		l.topic("t", 6, 3)
+		settle := l.readmit("t")
+		defer settle()
+		rng := rand.New(rand.NewPCG(1, 2))
+		for i := range 30 {
+			time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))
+			victim := l.leader()
+			began := time.Now()
+			victim.kill(nil)
+			l.eventually("moved", 10*time.Second, func() bool { return l.moved(victim.id, "t") })
+			if took := l.image().Broker(victim.id).Since.Sub(began); took > 20*time.Millisecond {
+				t.Errorf("kill %d: it took %v", i, took)
+			}
+			victim.start()
+			if rng.IntN(2) == 0 {
+				l.formed()
+			} else {
+				l.eventually("up", 10*time.Second, func() bool { return victim.controller() != nil })
+			}
+		}
+	})
+}

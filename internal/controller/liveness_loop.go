@@ -65,6 +65,7 @@ func (c *Controller) PeerBack(id kafka.BrokerID, incarnation [16]byte) {
 // is cut off would go on granting leases while another one fences.
 type beats struct {
 	early     []*call // came before this leader knew what is committed
+	judged    uint64  // the term in which this leader began to judge
 	waiting   []*waitingBeat
 	round     uint64 // the last one begun
 	confirmed uint64
@@ -88,10 +89,15 @@ func (l *loop) newest() *metadata.Image {
 // judges tells whether this node leads and knows what is committed.
 func (l *loop) judges() bool { return l.leading != 0 && l.imageTerm == l.leading }
 
-// takeEarly takes in the heartbeats that came too early.
+// takeEarly begins to judge as soon as this leader knows what is committed: who is known to be dead is fenced at once, and
+// the heartbeats that came too early are taken in.
 func (l *loop) takeEarly() {
-	if !l.judges() || len(l.beats.early) == 0 {
+	if !l.judges() {
 		return
+	}
+	if l.beats.judged != l.leading {
+		l.beats.judged = l.leading
+		l.judge(0)
 	}
 	early := l.beats.early
 	l.beats.early = nil

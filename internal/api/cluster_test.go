@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -23,6 +24,9 @@ type cluster struct {
 	requests sync.Pool // *Request, used again as the server does
 }
 
+// neverLost keeps brokers that exist in the metadata only from being fenced for their silence.
+var neverLost = controller.LifecycleOptions{Lease: time.Hour}
+
 func newCluster(t testing.TB, set ...string) *cluster {
 	t.Helper()
 	cfg, err := config.Load(config.Sources{Set: set})
@@ -31,7 +35,7 @@ func newCluster(t testing.TB, set ...string) *cluster {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	ctrl, err := controller.OpenMemory(controller.Options{NodeID: 1, Directory: [16]byte{1}, Logger: logger,
-		Defaults: controller.Defaults{Partitions: cfg.NumPartitions}})
+		Defaults: controller.Defaults{Partitions: cfg.NumPartitions}, Lifecycle: neverLost})
 	if err != nil {
 		t.Fatal(err)
 	}

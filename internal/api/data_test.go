@@ -40,7 +40,7 @@ func startData(t testing.TB, fs vfs.FS, dir string, process byte, set ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctrl, err := controller.Open(controller.Options{FS: fs, Dir: dir + "/metadata", NodeID: 1, Directory: [16]byte{1}, Logger: logger, Fatal: fatal})
+	ctrl, err := controller.Open(controller.Options{FS: fs, Dir: dir + "/metadata", NodeID: 1, Directory: [16]byte{1}, Logger: logger, Fatal: fatal, Lifecycle: neverLost})
 	if err != nil {
 		t.Fatal(err)
 	}

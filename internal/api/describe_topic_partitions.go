@@ -26,6 +26,8 @@ func (h *Handlers) describeTopicPartitions(_ context.Context, r *Request) Reply 
 			}
 		}
 		names, from, err := partitionPage(v.img, req)
+		h.awaitElection(ctx, func(img *metadata.Image, lost map[kafka.BrokerID]bool) bool { return anyLedBy(img, false, names, lost) })
+		v = h.view(r.Conn)
 		if err != nil {
 			for i := range req.Topics {
 				t := absentPartitions(req.Topics[i].Topic, kafka.CodeOf(err))

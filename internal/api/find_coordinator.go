@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/kafka"
+	"chronik/internal/metadata"
 )
 
 // The types of coordinators (the field KeyType).
@@ -60,6 +61,7 @@ func (h *Handlers) coordinator(ctx context.Context, sure *surely, r *Request, ke
 	default:
 		return fail(kafka.ErrInvalidRequest.With("coordinators of type %d do not exist", keyType))
 	}
+	h.awaitElection(ctx, func(_ *metadata.Image, lost map[kafka.BrokerID]bool) bool { return lost[h.Groups.LeaderOf(key)] })
 	id, addr, err := h.liveCoordinator(ctx, r, key)
 	if errors.Is(err, kafka.ErrCoordinatorNotAvailable) && sure.ask(ctx, h) == nil { // another node may know better
 		id, addr, err = h.liveCoordinator(ctx, r, key)

@@ -22,7 +22,9 @@ type Handlers struct {
 	Config   *config.Live   // with what clients have changed since
 	Clock    clock.Clock
 	Logger   *slog.Logger
-	APIs     []Key // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
+	// Lost tells whether this node has just lost sight of a broker: their connection ended a moment ago. nil: never.
+	Lost func(id kafka.BrokerID) bool
+	APIs []Key // what ApiVersions tells: Table(), given here because the table itself refers to the handlers
 
 	fetchSessions fetchSessions
 	fetchEntries  fetchEntries

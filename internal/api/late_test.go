@@ -158,3 +158,55 @@ func TestNewerEpochIsNotRefusedBeforeABarrier(t *testing.T) {
 		t.Error("refused without a barrier")
 	}
 }
+
+// A broker that this node has just lost sight of is not named as a leader or coordinator once more, for a moment.
+func TestTheDeadAreNotNamed(t *testing.T) {
+	synctest.Test(t, theDeadAreNotNamed)
+}
+
+func theDeadAreNotNamed(t *testing.T) {
+	c := newGroupCluster(t, true)
+	c.addBroker(2, "")
+	c.assign("led-by-1", []kafka.BrokerID{1, 2})
+	c.assign("led-by-2", []kafka.BrokerID{2, 1})
+	offsets := c.assign(kafka.OffsetsTopic, []kafka.BrokerID{2, 1})
+	lost := false
+	c.Lost = func(id kafka.BrokerID) bool { return lost && id == 2 }
+	describe := kmsg.NewPtrDescribeTopicPartitionsRequest()
+	describe.ResponsePartitionLimit = 10
+	find := kmsg.NewPtrFindCoordinatorRequest()
+	find.CoordinatorKeys = []string{"g"}
+	ask := map[string]func() int32{
+		"metadata": func() int32 {
+			return call[*kmsg.MetadataResponse](c, 12, metadataRequest(12, "led-by-2")).Topics[0].Partitions[0].Leader
+		},
+		"describe topic partitions": func() int32 {
+			return call[*kmsg.DescribeTopicPartitionsResponse](c, 0, describe).Topics[2].Partitions[0].LeaderID
+		},
+		"find coordinator": func() int32 { return call[*kmsg.FindCoordinatorResponse](c, 4, find).Coordinators[0].NodeID },
+	}
+	within := func(what string, want int32, atLeast, atMost time.Duration) {
+		for name, ask := range ask {
+			began := time.Now()
+			if got := ask(); got != want {
+				t.Errorf("%s, %s: broker %d, want %d", what, name, got, want)
+			}
+			if took := time.Since(began); took < atLeast || took > atMost {
+				t.Errorf("%s, %s: took %v", what, name, took)
+			}
+		}
+	}
+	within("as usual", 2, 0, 0)
+	lost = true
+	within("nobody decides", 2, time.Second, time.Second)
+	began := time.Now()
+	call[*kmsg.MetadataResponse](c, 12, metadataRequest(12, "led-by-1"))
+	if took := time.Since(began); took != 0 {
+		t.Errorf("another leader's topic took %v", took)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { c.fence(2, true) })
+	within("decided", 1, 0, 110*time.Millisecond)
+	if p := c.Store.Image().Partition(offsets.TopicPartition(0)); p.Leader != 1 {
+		t.Errorf("%+v", p)
+	}
+}

@@ -19,7 +19,7 @@ func (h *Handlers) leaderHint(conn *Conn, topic string, partition int32) (leader
 		return leaderHint{}, false
 	}
 	p := t.Partitions.At(partition)
-	if p == nil || p.Leader == kafka.NoLeader {
+	if p == nil || p.Leader == kafka.NoLeader || h.Lost != nil && p.Leader != h.NodeID && h.Lost(p.Leader) {
 		return leaderHint{}, false
 	}
 	if p.Leader == h.NodeID {

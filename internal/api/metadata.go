@@ -37,6 +37,9 @@ func (h *Handlers) describeMetadata(ctx context.Context, r *Request, req *kmsg.M
 	if !all {
 		asked = h.metadataTopics(ctx, r, req)
 	}
+	h.awaitElection(ctx, func(img *metadata.Image, lost map[kafka.BrokerID]bool) bool {
+		return anyLedBy(img, all, asked.names, lost)
+	})
 	v := h.view(r.Conn)
 	for b := range v.img.Brokers() {
 		if addr, rack, ok := v.address(b.ID); ok && !b.Fenced {

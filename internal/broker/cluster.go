@@ -94,6 +94,18 @@ func (b *Broker) damageChanged() {
 // leaseHeld tells whether this node may answer as the leader of what its image says; alone it always may.
 func (b *Broker) leaseHeld() bool { return b.agent == nil || b.agent.Held() }
 
+// lostSightFor is for how long a broker that is not connected counts as just lost: the controller decides long before.
+const lostSightFor = 3 * time.Second
+
+// lostSight tells whether the connection to a broker ended a moment ago: a better guess than the image at who still leads.
+func (b *Broker) lostSight(id kafka.BrokerID) bool {
+	if b.peers == nil {
+		return false
+	}
+	s, ok := b.peers.Status(id)
+	return ok && !s.Connected && !s.LastHeard.IsZero() && b.deps.Clock.Now().Sub(s.LastHeard) < lostSightFor
+}
+
 // brokerEpoch is that of this process's registration.
 func (b *Broker) brokerEpoch() kafka.BrokerEpoch {
 	if b.agent != nil {

@@ -224,6 +224,15 @@ func javaHash(s string) int32 {
 	return h
 }
 
+// LeaderOf is the broker that coordinates a group as the metadata have it; NoLeader if there is none.
+func (s *Service) LeaderOf(group string) kafka.BrokerID {
+	p, err := s.partition(group)
+	if err != nil {
+		return kafka.NoLeader
+	}
+	return p.Leader
+}
+
 func do[R any](s *Service, group string, op func(m *Machine, tx *coordinator.Tx, p *coordinator.Promise[R])) *coordinator.Promise[R] {
 	p, err := s.partition(group)
 	if err != nil {

@@ -79,56 +79,62 @@ func TestWipedVoterNeverForms(t *testing.T) {
 	})
 }
 
-// TestDelayedForm: what a process of the lowest voter said that is dead, and whose disk is gone, counts nothing once it
-// arrives: two nodes would write two beginnings.
+// TestDelayedForm: what a process of the lowest voter said that is dead counts nothing once it arrives: two nodes would write
+// two beginnings. Its disk may be gone or not.
 func TestDelayedForm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, 12, 3)
-		defer f.close()
-		var held []func() error
+	for _, wiped := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) { delayedForm(t, wiped) })
+	}
+}
+
+func delayedForm(t *testing.T, wiped bool) {
+	f := newFleet(t, 12, 3)
+	defer f.close()
+	var held []func() error
+	f.net.hold = func(from, to kafka.BrokerID, m peer.Method, again func() error) bool {
+		if m == peer.Form && len(held) < 2 {
+			held = append(held, again)
+			return true
+		}
+		return false
+	}
+	one := f.machines[0]
+	f.startAll()
+	f.eventually("two Forms under way", 10*time.Second, func() bool {
+		f.net.mu.Lock()
+		defer f.net.mu.Unlock()
+		return len(held) == 2
+	})
+	one.kill(nil)
+	if wiped {
+		one.wipe()
+	}
+	// The Hello of the new process is answered, its Form is under way: now the old one arrives.
+	arrived := 0
+	f.net.set(func() {
 		f.net.hold = func(from, to kafka.BrokerID, m peer.Method, again func() error) bool {
-			if m == peer.Form && len(held) < 2 {
-				held = append(held, again)
-				return true
+			if m == peer.Form && to == 3 && arrived == 0 {
+				arrived++
+				for _, old := range held {
+					if err := old(); err == nil {
+						t.Error("a Form of a process that is dead is accepted")
+					}
+				}
 			}
 			return false
 		}
-		one := f.machines[0]
-		f.startAll()
-		f.eventually("two Forms under way", 10*time.Second, func() bool {
-			f.net.mu.Lock()
-			defer f.net.mu.Unlock()
-			return len(held) == 2
-		})
-		one.kill(nil)
-		one.wipe()
-		// The Hello of the new process is answered, its Form is under way: now the old one arrives.
-		arrived := 0
-		f.net.set(func() {
-			f.net.hold = func(from, to kafka.BrokerID, m peer.Method, again func() error) bool {
-				if m == peer.Form && to == 3 && arrived == 0 {
-					arrived++
-					for _, old := range held {
-						if err := old(); err == nil {
-							t.Error("a Form of a process that is dead is accepted")
-						}
-					}
-				}
-				return false
-			}
-		})
-		one.start()
-		f.formed()
-		if arrived == 0 {
-			t.Fatal("the test delivered nothing")
-		}
-		for _, m := range f.machines {
-			if err := m.create("topic-"+m.address[:5], time.Second); err != nil {
-				t.Fatal(err)
-			}
-		}
-		f.converged()
 	})
+	one.start()
+	f.formed()
+	if arrived == 0 {
+		t.Fatal("the test delivered nothing")
+	}
+	for _, m := range f.machines {
+		if err := m.create("topic-"+m.address[:5], time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.converged()
 }
 
 // TestListsDiffer: nodes that were given different lists do not form a cluster, and say why.

@@ -8,6 +8,7 @@ TOOL = $(GO) tool -modfile=tools/go.mod
 PKGS = ./...
 FUZZTIME ?= 10s
 SEEDS ?= 3000
+SIMSEEDS ?= 300
 COUNT ?= 1
 
 .PHONY: help run build test unit fake clients kills race sim mutate fuzz bench lint oracle powercut crash proto docs clean
@@ -46,8 +47,9 @@ crash: build ## the same with 1 GB of text (long; power cuts need root)
 race: ## unit tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $$($(GO) list ./... | grep -v '^chronik/test/')
 
-sim: ## many seeds of the storage histories
+sim: ## many seeds: histories of storage and streams, whole clusters on fake time (docs/simulation.md)
 	CHRONIK_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -run History ./internal/...
+	CHRONIK_SEEDS=$(SIMSEEDS) $(GO) test -count=1 -timeout 60m -run 'TestSimulation|TestDeterminism' ./internal/sim
 
 mutate: ## break each rule of the design once, on purpose, and see it noticed; docs/mutations.md
 	$(GO) test -count=1 -timeout 120m -v ./test/mutate -mutate -record 2>&1 | scripts/quiet-test.sh

@@ -18,14 +18,29 @@ import (
 	"chronik/internal/store"
 )
 
-// imageWatch samples the nodes' images: at one offset there is one image, everywhere and for ever (22), and all belong to
-// one cluster (26).
+// imageWatch samples the nodes' images: at one offset there is one image, everywhere and for ever (22), all belong to one
+// cluster (26), and a leader epoch belongs to one registration of one broker (4, 24).
 type imageWatch struct {
 	*cluster
-	mu   sync.Mutex
-	sums map[metadata.Offset]uint32
-	last map[int]*metadata.Image // by node: what was looked at already
-	id   string
+	mu      sync.Mutex
+	sums    map[metadata.Offset]uint32
+	last    map[int]*metadata.Image // by node: what was looked at already
+	id      string
+	leaders map[leaderKey]leader
+}
+
+type leaderKey struct {
+	partition kafka.TopicPartition
+	epoch     kafka.LeaderEpoch
+}
+
+type leader struct {
+	broker kafka.BrokerID
+	epoch  kafka.BrokerEpoch
+}
+
+func newImageWatch(c *cluster) *imageWatch {
+	return &imageWatch{cluster: c, sums: map[metadata.Offset]uint32{}, last: map[int]*metadata.Image{}, leaders: map[leaderKey]leader{}}
 }
 
 func (w *imageWatch) sample() {
@@ -38,7 +53,8 @@ func (w *imageWatch) sample() {
 		}
 		w.last[n.id] = image
 		sum := crc32.ChecksumIEEE(image.EncodeSnapshot())
-		if before, ok := w.sums[image.Offset()]; ok && before != sum {
+		before, known := w.sums[image.Offset()]
+		if known && before != sum {
 			w.fail("invariant 22: node %d has another image at metadata offset %d", n.id, image.Offset())
 		}
 		w.sums[image.Offset()] = sum
@@ -46,6 +62,27 @@ func (w *imageWatch) sample() {
 			w.id = id
 		} else if id != "" && id != w.id {
 			w.fail("invariant 26: node %d belongs to cluster %s, others to %s", n.id, id, w.id)
+		}
+		if !known {
+			w.sampleLeaders(image)
+		}
+	}
+}
+
+func (w *imageWatch) sampleLeaders(image *metadata.Image) {
+	for t := range image.Topics() {
+		for p := range t.Partitions.All() {
+			b := image.Broker(p.Leader)
+			if b == nil {
+				continue
+			}
+			key := leaderKey{t.TopicPartition(p.Index), p.LeaderEpoch}
+			now := leader{p.Leader, b.Epoch}
+			if before, ok := w.leaders[key]; ok && before != now {
+				w.fail("invariant 24: leader epoch %d of %s-%d belongs to broker %d of broker epoch %d, and to broker %d of broker epoch %d",
+					p.LeaderEpoch, t.Name, p.Index, before.broker, before.epoch, now.broker, now.epoch)
+			}
+			w.leaders[key] = now
 		}
 	}
 }

@@ -223,8 +223,18 @@ func (m *nemesis) slowDisk(f fault, _ *rand.Rand) func() {
 	return m.rule(f, vfs.Rule{Op: vfs.OpSync | vfs.OpSyncDir, Delay: f.amount})
 }
 
+// exitLimit is how long a node may run on after an fsync that failed.
+const exitLimit = 5 * time.Second
+
 func (m *nemesis) syncError(f fault, _ *rand.Rand) func() {
-	return m.rule(f, vfs.Rule{Path: "*.wal", Op: vfs.OpSync, Err: syscall.EIO, Times: 1})
+	inc := m.node(f).running()
+	return m.rule(f, vfs.Rule{Path: "*.wal", Op: vfs.OpSync, Err: syscall.EIO, Times: 1, Hook: func(vfs.Operation, string) {
+		m.later(exitLimit, func() {
+			if m.node(f).running() == inc {
+				m.fail("invariant 20: %s still runs %v after an fsync that failed", inc, exitLimit)
+			}
+		})
+	}})
 }
 
 func (m *nemesis) readError(f fault, _ *rand.Rand) func() {

@@ -8,8 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"chronik/internal/metadata"
 )
 
 // Report is what a run has found.
@@ -56,7 +54,7 @@ func (c *cluster) phases(w *workload) {
 		w.cancel()
 		return
 	}
-	images := &imageWatch{cluster: c, sums: map[metadata.Offset]uint32{}, last: map[int]*metadata.Image{}}
+	images := newImageWatch(c)
 	done := make(chan struct{})
 	c.background.Go(func() { images.watch(done) })
 	defer close(done)

@@ -65,6 +65,7 @@ func (c *Controller) PeerBack(id kafka.BrokerID, incarnation [16]byte) {
 // is cut off would go on granting leases while another one fences.
 type beats struct {
 	early     []*call // came before this leader knew what is committed
+	previous  uint64  // the Raft ID of who led before; 0 if it is not known
 	judged    uint64  // the term in which this leader began to judge
 	waiting   []*waitingBeat
 	round     uint64 // the last one begun
@@ -86,19 +87,27 @@ func (l *loop) newest() *metadata.Image {
 	return l.image
 }
 
-// judges tells whether this node leads and knows what is committed.
-func (l *loop) judges() bool { return l.leading != 0 && l.imageTerm == l.leading }
+// judges tells whether this node leads, knows what is committed, and has begun to judge brokers by it.
+func (l *loop) judges() bool {
+	return l.leading != 0 && l.imageTerm == l.leading && l.beats.judged == l.leading
+}
 
-// takeEarly begins to judge as soon as this leader knows what is committed: who is known to be dead is fenced at once, and
-// the heartbeats that came too early are taken in.
-func (l *loop) takeEarly() {
-	if !l.judges() {
+// beginToJudge does so as soon as this leader knows what is committed: silence counts from then on, who is known to be dead is
+// fenced at once, and the heartbeats that came too early are taken in.
+func (l *loop) beginToJudge() {
+	if l.leading == 0 || l.imageTerm != l.leading || l.beats.judged == l.leading {
 		return
 	}
-	if l.beats.judged != l.leading {
-		l.beats.judged = l.leading
-		l.judge(0)
+	l.beats.judged = l.leading
+	was, heard := kafka.NoLeader, time.Time{}
+	if l.beats.previous != raft.None {
+		was = brokerOf(l.image, l.beats.previous)
 	}
+	if was != kafka.NoLeader && l.o.LastHeard != nil {
+		heard = l.o.LastHeard(was)
+	}
+	l.liveness.elected(l.o.Clock.Now(), l.image, was, heard)
+	l.judge(0)
 	early := l.beats.early
 	l.beats.early = nil
 	for _, c := range early {
@@ -212,9 +221,9 @@ func (l *loop) mayGrant() bool { return l.node.BasicStatus().LeadTransferee == r
 // electedOrDeposed follows this node's leadership. previous is the Raft ID of who led before; 0 if it is not known.
 func (l *loop) electedOrDeposed(previous uint64) {
 	l.refuseBeats(kafka.ErrNotController.With("the controller lost its leadership"))
-	l.beats = beats{round: l.beats.round, confirmed: l.beats.round}
+	l.beats = beats{round: l.beats.round, confirmed: l.beats.round, previous: previous}
+	l.liveness.deposed()
 	if l.leading == 0 {
-		l.liveness.deposed()
 		return
 	}
 	l.commands.queue = slices.DeleteFunc(l.commands.queue, func(c *call) bool {
@@ -224,16 +233,6 @@ func (l *loop) electedOrDeposed(previous uint64) {
 		}
 		return ok
 	})
-	was, heard := kafka.NoLeader, time.Time{}
-	for b := range l.image.Brokers() {
-		if previous != raft.None && RaftID(b.Directory) == previous {
-			was = b.ID
-		}
-	}
-	if was != kafka.NoLeader && l.o.LastHeard != nil {
-		heard = l.o.LastHeard(was)
-	}
-	l.liveness.elected(l.o.Clock.Now(), l.image, was, heard)
 }
 
 // judge runs with each tick. A controller with a slow disk decides nothing while it waits for it: another is to lead, first.

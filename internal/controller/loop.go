@@ -49,6 +49,7 @@ type loop struct {
 	beats    beats
 	ticked   time.Time // the last tick
 	led      uint64    // the last leader's Raft ID that was another node's
+	judged   uint64    // the term in which this node, leading, has judged the brokers first
 	snapshot snapshotting
 	election election
 	member   membership
@@ -93,7 +94,11 @@ func (l *loop) step() {
 		return
 	}
 	l.ready()
-	l.takeEarly()
+	if l.judges() && l.judged != l.leading { // who is known to be dead is not led by for another tick
+		l.judged = l.leading
+		l.judge(0)
+	}
+	l.beginToJudge()
 	if l.decide() {
 		l.ready()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -222,4 +223,52 @@ func TestLeaderCloses(t *testing.T) {
 			t.Fatal("the leadership was not handed over")
 		}
 	})
+}
+
+// TestControllerKilledOften: however recently the others have started, a dead controller is replaced, and what its broker
+// led is moved, without waiting for a timeout.
+func TestControllerKilledOften(t *testing.T) {
+	for seed := range histories(t, 10) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 4))
+			f := newFleet(t, 100+seed, 3)
+			f.net.delay = 5 * time.Millisecond
+			defer f.close()
+			f.startAll()
+			f.formed()
+			for round := range 20 {
+				if round%2 == 1 { // another one has just come back
+					m := f.machines[rng.IntN(3)]
+					m.kill(nil)
+					m.start()
+					time.Sleep(time.Duration(rng.Int64N(int64(300 * time.Millisecond))))
+				}
+				old := f.leader()
+				var rest []*machine
+				for _, m := range f.machines {
+					if m != old && m.controller() != nil && m.registered() {
+						rest = append(rest, m)
+					}
+				}
+				if len(rest) < 2 {
+					continue // no quorum knows that it is one
+				}
+				began := time.Now()
+				go old.kill(nil)
+				m := rest[rng.IntN(2)]
+				c := m.controller()
+				f.eventually("the dead broker fenced", time.Minute, func() bool {
+					b := c.Image().Broker(old.id)
+					return b.Fenced
+				})
+				if took := time.Since(began); took > 400*time.Millisecond {
+					t.Errorf("seed %d, round %d: the dead controller %d was replaced after %v", seed, round, old.id, took)
+				}
+				time.Sleep(1500 * time.Millisecond) // the dead process is gone
+				old.start()
+				f.formed()
+			}
+			f.converged()
+		})
+	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
+	"chronik/internal/peer"
 	"chronik/internal/wal"
 )
 
@@ -190,17 +191,20 @@ func (c *Controller) failed(err error) {
 	c.inbox.post(func() { c.loop.fail(err) })
 }
 
-// Receive takes a Raft message that the node with that data directory sent with Transport.Send. A message for another Raft
+// Receive takes a Raft message that a node sent with Transport.Send. A message for another Raft
 // ID is for the disk that this node had before; one from another would be a vote under a name that is not the sender's.
-func (c *Controller) Receive(from [16]byte, message []byte) error {
+func (c *Controller) Receive(from peer.Identity, message []byte) error {
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(message, m); err != nil {
 		return fmt.Errorf("a Raft message of %d bytes: %w", len(message), err)
 	}
-	if m.GetTo() != c.id || m.GetFrom() != RaftID(from) {
+	if m.GetTo() != c.id || m.GetFrom() != RaftID(from.Directory) {
 		return nil
 	}
 	c.inbox.post(func() {
+		if c.loop.late(m.GetFrom(), from.Incarnation) {
+			return
+		}
 		if m.GetType() == raftpb.MsgReadIndex && !c.loop.readable() {
 			c.loop.barrier.postpone(m)
 			return

@@ -21,9 +21,32 @@ const campaignsMax = 20
 // of the leader is known to be dead. The voters campaign in turn, the lowest live broker first; pre-votes make that
 // harmless where there is a leader after all.
 type election struct {
-	dead  map[uint64]bool // Raft IDs whose process is known to be dead
-	left  int             // campaigns
+	dead  map[uint64]death // by Raft ID
+	left  int              // campaigns
 	timer clock.Timer
+	// A candidate whose votes are under way is left alone for patience, which doubles: two candidates that share the votes
+	// of a term, one of three voters being dead, would else wait for Raft's timeout; a slow disk must not be hurried for ever.
+	since    time.Time
+	patience time.Duration
+}
+
+// death is what is known of a process that is dead.
+type death struct {
+	incarnation [16]byte
+	at          time.Time
+}
+
+// isDead tells whether the process that a Raft ID had last is known to be dead.
+func (e *election) isDead(id uint64) bool {
+	_, dead := e.dead[id]
+	return dead
+}
+
+// late tells whether a message comes from a process that has just died: it was on its way, and would make its sender the
+// leader again that this node has forgotten. After an election timeout the proof is no longer taken for more than it may be.
+func (l *loop) late(from uint64, incarnation [16]byte) bool {
+	d, dead := l.election.dead[from]
+	return dead && d.incarnation == incarnation && l.o.Clock.Now().Sub(d.at) < electionTicks*l.o.tick
 }
 
 // peerEvent takes in what happened to the connection to a peer. It does not block.
@@ -45,9 +68,9 @@ func (l *loop) peerEvent(e peer.Event) {
 	case e.Identity.Directory == [16]byte{} || l.err != nil:
 	case e.Proof():
 		if l.election.dead == nil {
-			l.election.dead = map[uint64]bool{}
+			l.election.dead = map[uint64]death{}
 		}
-		l.election.dead[id] = true
+		l.election.dead[id] = death{e.Identity.Incarnation, l.o.Clock.Now()}
 		if l.known == id {
 			l.o.Logger.Info("the controller's process is dead", "broker", e.Broker)
 			_ = l.node.ForgetLeader() // cannot fail
@@ -68,7 +91,7 @@ func (l *loop) hasten() {
 	if rank < 0 || l.known != raft.None {
 		return
 	}
-	l.election.left = campaignsMax
+	l.election.left, l.election.patience = campaignsMax, 0
 	l.armCampaign(time.Duration(rank) * l.o.tick / 2)
 }
 
@@ -84,42 +107,40 @@ func (l *loop) armCampaign(wait time.Duration) {
 	l.election.timer = l.o.Clock.AfterFunc(wait, func() { l.inbox.post(l.campaign) })
 }
 
-// campaign asks for votes until there is a leader. A candidate whose votes are under way is not disturbed.
+// campaign asks for votes until there is a leader.
 func (l *loop) campaign() {
+	e := &l.election
 	rank, live := l.rank()
-	if l.known != raft.None || l.err != nil || rank < 0 || l.election.left == 0 {
-		l.election.left = 0
+	if l.known != raft.None || l.err != nil || rank < 0 || e.left == 0 {
+		e.left = 0
 		return
 	}
-	l.election.left--
-	if l.node.BasicStatus().RaftState != raft.StateCandidate {
+	e.left--
+	now := l.o.Clock.Now()
+	wait := time.Duration(live)*l.o.tick/2 + time.Duration(rank)*l.o.tick/10
+	if l.node.BasicStatus().RaftState != raft.StateCandidate || now.Sub(e.since) >= e.patience {
+		if l.node.BasicStatus().RaftState == raft.StateCandidate {
+			e.patience = 2 * max(e.patience, wait)
+		}
+		e.since = now
 		_ = l.node.Campaign() // Raft logs why it does not
 	}
-	l.armCampaign(time.Duration(live) * l.o.tick / 2)
+	l.armCampaign(wait)
 }
 
-// rank is this node's place among the voters that are not known to be dead: brokers without a fence first, then by ID.
-// It is negative if this node does not vote.
+// rank is this node's place, by broker ID, among the voters that are not known to be dead; negative if it does not vote.
 func (l *loop) rank() (rank, live int) {
 	type voter struct {
 		id     uint64
 		broker kafka.BrokerID
-		fenced int
 	}
 	var voters []voter
 	for _, id := range l.confState.GetVoters() {
-		if l.election.dead[id] && id != l.id {
-			continue
+		if id == l.id || !l.election.isDead(id) {
+			voters = append(voters, voter{id, brokerOf(l.image, id)})
 		}
-		v := voter{id: id, broker: brokerOf(l.image, id), fenced: 1}
-		if b := l.image.Broker(v.broker); b != nil && !b.Fenced {
-			v.fenced = 0
-		}
-		voters = append(voters, v)
 	}
-	slices.SortFunc(voters, func(a, b voter) int {
-		return cmp.Or(cmp.Compare(a.fenced, b.fenced), cmp.Compare(a.broker, b.broker), cmp.Compare(a.id, b.id))
-	})
+	slices.SortFunc(voters, func(a, b voter) int { return cmp.Or(cmp.Compare(a.broker, b.broker), cmp.Compare(a.id, b.id)) })
 	return slices.IndexFunc(voters, func(v voter) bool { return v.id == l.id }), len(voters)
 }
 

@@ -274,7 +274,7 @@ func (l *Links) deliver(from peer.Identity, message []byte) {
 	if c == nil {
 		return
 	}
-	if err := c.Receive(from.Directory, message); err != nil {
+	if err := c.Receive(from, message); err != nil {
 		l.o.Logger.Warn("a Raft message cannot be read and is dropped", "from", from.String(), "error", err)
 		return
 	}

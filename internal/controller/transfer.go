@@ -50,7 +50,7 @@ func (l *loop) giveUpLeadership(reason string) bool {
 	}
 	best, match := raft.None, uint64(0)
 	for _, p := range l.progress() {
-		if p.id == l.id || p.learner || !p.active || l.election.dead[p.id] {
+		if p.id == l.id || p.learner || !p.active || l.election.isDead(p.id) {
 			continue
 		}
 		better := p.match > match || p.match == match && brokerOf(l.image, p.id) < brokerOf(l.image, best)

@@ -38,7 +38,7 @@ var nodeKeys = []Key{
 	number("node.id", Int, 1, 0, math.MaxInt32, func(c *Config) *int32 { return &c.NodeID },
 		"The number of this node in its cluster. A data directory keeps the number that it was made with."),
 	text("broker.rack", "", func(c *Config) *string { return &c.Rack }, nil,
-		"Where the node stands, for example an availability zone; clients may prefer replicas of their own rack."),
+		"Where the node stands, for example an availability zone. The replicas of a partition are spread over racks. A consumer that names its rack (client.rack) is sent to an in-sync replica of that rack, provided that it has the offset (KIP-392); Kafka does so only where replica.selector.class names its rack-aware selector."),
 }
 
 // topicDefaultKeys are the node's values for what a topic does not say itself.

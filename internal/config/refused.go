@@ -13,6 +13,7 @@ var refusedBrokerKeys = map[string]string{
 	"inter.broker.":                            "use cluster.listen",
 	"replica.":                                 "followers are streamed to as records come; see replica.lag.time.max.ms",
 	"leader.imbalance.":                        "leaders are given back one by one; see auto.leader.rebalance.enable",
+	"replica.selector.class":                   "consumers read from an in-sync replica of their rack wherever nodes have a rack",
 	"num.replica.fetchers":                     "two connections to each node carry all partitions",
 	"flush.messages":                           "use log.sync",
 	"host.name":                                "use kafka",

@@ -2,6 +2,8 @@ package coordinator
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -139,7 +141,11 @@ func (s *shard[M]) run() {
 		if s.ctx.Err() != nil {
 			break
 		}
-		log.Warn("coordinator loads again", "error", err, "in", backoff)
+		level := slog.LevelWarn
+		if errors.Is(ResponseError(err), kafka.ErrNotCoordinator) {
+			level = slog.LevelDebug // the events that say so are on their way
+		}
+		log.Log(s.ctx, level, "coordinator loads again", "error", err, "in", backoff)
 		s.pause(backoff)
 		backoff = min(2*backoff, backoffMax)
 	}

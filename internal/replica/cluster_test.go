@@ -74,6 +74,7 @@ func (r *testReplica) Follow(_ *Partition, leader kafka.BrokerID, epoch kafka.Le
 }
 func (r *testReplica) Stop(*Partition)                    { r.leader, r.session = kafka.NoLeader, nil }
 func (r *testReplica) Lead(*Partition, kafka.LeaderEpoch) {}
+func (r *testReplica) Appended(*Partition, int)           {}
 func (r *testReplica) Changed(*Partition)                 {}
 func (r *testReplica) Watermark(*Partition)               {}
 func (r *testReplica) Durable(*Partition)                 {}
@@ -380,7 +381,7 @@ func (c *testCluster) settle() {
 		before := len(c.writings)
 		moved := false
 		for _, r := range c.nodes {
-			high := r.p.HighWatermark()
+			high, start := r.p.HighWatermark(), r.disk.LogStart()
 			r.deliver()
 			for range 100 {
 				if !r.stream(1 << 20) {
@@ -391,7 +392,7 @@ func (c *testCluster) settle() {
 			r.disk.sync()
 			r.ack()
 			r.jobs()
-			moved = moved || r.p.HighWatermark() != high
+			moved = moved || r.p.HighWatermark() != high || r.disk.LogStart() != start
 		}
 		c.check()
 		if !moved && len(c.writings) == before {
@@ -463,4 +464,20 @@ func TestNoAppendOfAnOldEpoch(t *testing.T) {
 			t.Errorf("leader %d elected: %v, and the log ends at %d instead of %d", next, err, r.disk.LogEnd(), end)
 		}
 	}
+}
+
+// slogCounting counts errors.
+func slogCounting(n *int) *slog.Logger { return slog.New(counting{n: n}) }
+
+type counting struct {
+	slog.Handler
+	n *int
+}
+
+func (c counting) Enabled(context.Context, slog.Level) bool { return true }
+func (c counting) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		*c.n++
+	}
+	return nil
 }

@@ -46,6 +46,7 @@ type noStreams struct{}
 func (noStreams) Follow(*Partition, kafka.BrokerID, kafka.LeaderEpoch) {}
 func (noStreams) Stop(*Partition)                                      {}
 func (noStreams) Lead(*Partition, kafka.LeaderEpoch)                   {}
+func (noStreams) Appended(*Partition, int)                             {}
 func (noStreams) Changed(*Partition)                                   {}
 func (noStreams) Watermark(*Partition)                                 {}
 func (noStreams) Durable(*Partition)                                   {}

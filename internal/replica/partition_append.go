@@ -28,7 +28,9 @@ func (p *Partition) Append(r AppendRequest) (Appended, error) {
 	if err != nil {
 		return Appended{}, p.appendError(epoch, err)
 	}
-	p.tellStreams() // before this node's disk has it
+	if p.streamed.Load() { // before this node's disk has it
+		p.node.streams.Appended(p, len(batches))
+	}
 	return Appended{
 		BaseOffset:  res.BaseOffset,
 		EndOffset:   res.EndOffset(),

@@ -16,6 +16,9 @@ type Streams interface {
 	Stop(p *Partition)
 	// Lead says that p is led here and answers Follow in the epoch from now on: what was parked is to be tried again.
 	Lead(p *Partition, epoch kafka.LeaderEpoch)
+	// Appended says that so many bytes were appended to a led partition with a session. It comes from the goroutine that
+	// appended, with nothing held: it alone may call back, and send before it returns.
+	Appended(p *Partition, bytes int)
 	// Changed says that a led partition with a session has something new for ReadForFollower: records, a log start, or the end
 	// of its leadership.
 	Changed(p *Partition)

@@ -344,7 +344,7 @@ func (p *fakePart) produce(records int, size int) kafka.Offset {
 	p.end = batch.NextOffset()
 	end := p.end
 	p.mu.Unlock()
-	p.n.streams.changed(p.id)
+	p.n.streams.appended(p.id, len(batch))
 	p.n.soil(p)
 	return end
 }

@@ -29,6 +29,7 @@ type outbound struct {
 		pending  int     // Follows without an answer
 		inFlight int64   // bytes sent and not acknowledged
 		closed   bool
+		sending  bool // somebody does the sender's work: the sender, or whoever has appended
 
 		lagTimer, parkTimer       clock.Timer
 		lagTimerSet, parkTimerSet bool
@@ -251,7 +252,7 @@ func (o *outbound) queueLocked(f *feed) {
 	}
 	f.queued = true
 	o.mu.dirty = append(o.mu.dirty, f)
-	if len(o.mu.dirty) == 1 {
+	if len(o.mu.dirty) == 1 && !o.mu.sending { // whoever sends looks again when he is through
 		o.work.Signal()
 	}
 }

@@ -21,29 +21,34 @@ var appendHead [appendSize]byte
 // send is the sender: it looks at the feeds that have something, reads what is new from the page cache and writes it.
 func (o *outbound) send() {
 	defer func() { _ = o.conn.Close() }() // ends the reader, and with it the connection
-	for {
-		feeds := o.take()
-		if feeds == nil {
-			return
-		}
-		for _, f := range feeds {
-			o.look(f)
-			if o.conn.Buffered() >= flushBytes && !o.flush() {
-				return
-			}
-		}
-		o.writeWatermarks()
-		if !o.flush() {
+	for feeds := o.take(false); feeds != nil; feeds = o.take(true) {
+		if !o.pass(feeds) {
 			return
 		}
 	}
 }
 
-// take waits for feeds to look at. nil once the connection is closed.
-func (o *outbound) take() []*feed {
+// pass sends what the feeds have, a frame each; false if the connection is over.
+func (o *outbound) pass(feeds []*feed) bool {
+	for _, f := range feeds {
+		o.look(f)
+		if o.conn.Buffered() >= flushBytes && !o.flush() {
+			return false
+		}
+	}
+	o.writeWatermarks()
+	return o.flush()
+}
+
+// take waits for feeds to look at; again tells that the sender has sent what it took before. nil once the connection is
+// closed.
+func (o *outbound) take(again bool) []*feed {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.mu.dirty) == 0 {
+	if again {
+		o.mu.sending = false
+	}
+	for len(o.mu.dirty) == 0 || o.mu.sending {
 		if o.mu.closed {
 			return nil
 		}
@@ -52,11 +57,49 @@ func (o *outbound) take() []*feed {
 	if o.mu.closed {
 		return nil
 	}
+	return o.takeLocked()
+}
+
+func (o *outbound) takeLocked() []*feed {
+	o.mu.sending = true
 	feeds := o.mu.dirty
 	clear(o.mu.spare)
 	o.mu.dirty = o.mu.spare[:0]
-	o.mu.spare = feeds // the caller is through with them when it comes back
+	o.mu.spare = feeds // whoever took them is through with them when somebody takes again
 	return feeds
+}
+
+// inlineBytes is what the socket's buffers hold in any case, so that the write does not wait.
+const inlineBytes = 32 << 10
+
+// appended is told, by whoever appended, that the partition has so much more to send. If nothing at all is under way on this
+// connection, so that the write cannot wait, and the sender sleeps, the caller sends: to wake the sender would take longer.
+// Else the sender takes it along with what else comes meanwhile.
+func (o *outbound) appended(f *feed, bytes int) {
+	o.mu.Lock()
+	if f.state != feedStreaming || f.starved || o.mu.closed {
+		o.mu.Unlock()
+		return
+	}
+	if bytes > inlineBytes || o.kind != peer.Hot || o.mu.sending || o.mu.inFlight > 0 || len(o.mu.dirty) > 0 {
+		o.queueLocked(f)
+		o.mu.Unlock()
+		return
+	}
+	f.queued = true
+	o.mu.dirty = append(o.mu.dirty, f)
+	feeds := o.takeLocked()
+	o.mu.Unlock()
+	fine := o.pass(feeds)
+	o.mu.Lock()
+	o.mu.sending = false
+	if len(o.mu.dirty) > 0 {
+		o.work.Signal()
+	}
+	o.mu.Unlock()
+	if !fine {
+		_ = o.conn.Close() // ends the reader, and with it the connection
+	}
 }
 
 func (o *outbound) flush() bool {

@@ -134,6 +134,10 @@ func (s *Streams) Stop(p *replica.Partition) { s.unfollow(p.ID()) }
 // call p.
 func (s *Streams) Lead(p *replica.Partition, _ kafka.LeaderEpoch) { s.leads(p.ID()) }
 
+// Appended tells that so many bytes were appended to a led partition. Where nothing is under way to a follower it sends on
+// the caller's goroutine: a lone producer need not wait for another one to be scheduled. It waits for nothing.
+func (s *Streams) Appended(p *replica.Partition, bytes int) { s.appended(p.ID(), bytes) }
+
 // Changed tells that a led partition has records to send or another log start, or is led no more. It never blocks and does
 // not call p.
 func (s *Streams) Changed(p *replica.Partition) { s.changed(p.ID()) }
@@ -154,6 +158,12 @@ func (s *Streams) feeds(id kafka.TopicPartition) []*feed {
 func (s *Streams) changed(id kafka.TopicPartition) {
 	for _, f := range s.feeds(id) {
 		f.o.changed(f)
+	}
+}
+
+func (s *Streams) appended(id kafka.TopicPartition, bytes int) {
+	for _, f := range s.feeds(id) {
+		f.o.appended(f, bytes)
 	}
 }
 

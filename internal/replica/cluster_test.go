@@ -171,7 +171,7 @@ func (c *testCluster) updateISR(u metadata.UpdateISR) error {
 	}
 	var isr []kafka.BrokerID
 	for _, m := range u.ISR {
-		if c.image.Broker(m.Broker).Epoch != m.Epoch {
+		if c.image.Broker(m.Broker).Epoch != m.Epoch || c.node(m.Broker).p.damaged.Load() {
 			return kafka.ErrIneligibleReplica
 		}
 		isr = append(isr, m.Broker)

@@ -8,8 +8,9 @@ import (
 )
 
 // A replica that holds damaged bytes must not be elected, and is made whole from its leader: it is reported
-// ([Manager.Damaged]) until the controller has taken it out of the in-sync set, then cut below the damage, and follows
-// again from there.
+// ([Manager.Damaged]), the controller takes it out of the in-sync set, then it is cut below the damage and follows again
+// from there. It is reported until the leader's answer to that has come: until then the leader takes it for what it was,
+// and the controller, which knows better, does not let it in.
 
 // onDamaged is called by the store when it has found bytes that are not as they were written.
 func (p *Partition) onDamaged() {
@@ -47,11 +48,18 @@ func (p *Partition) repair(ctx context.Context) {
 		return
 	}
 	p.wasCut()
-	p.damaged.Store(len(p.disk.Damaged()) > 0)
-	p.node.damageChanged()
+	p.refilling.Store(true)
 	p.node.log.Info("a damaged replica was cut below the damage and is filled again by its leader", "topic", p.topic, "partition", p.id.Partition,
 		"offset", int64(p.disk.LogEnd()), "leader", leader)
 	p.node.streams.Follow(p, leader, epoch)
+}
+
+// refilled is called where the leader is known to have answered the last Follow.
+func (p *Partition) refilled() {
+	if p.refilling.Swap(false) {
+		p.damaged.Store(len(p.disk.Damaged()) > 0)
+		p.node.damageChanged()
+	}
 }
 
 func (p *Partition) expendableLocked() bool {

@@ -133,7 +133,7 @@ func (w *work) addEvent(image *metadata.Image, e metadata.Event) {
 		}
 	case metadata.BrokerRegistered, metadata.BrokerRemoved: // defaults follow the number of brokers
 		w.broker, w.live = true, true
-	case metadata.BrokerUnfenced:
+	case metadata.BrokerUnfenced, metadata.BrokerStateChanged: // it may be admitted again
 		w.live = true
 	case metadata.SnapshotInstalled:
 		w.broker, w.live = true, true

@@ -98,6 +98,7 @@ func (p *Partition) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, b
 	if err != nil {
 		return err
 	}
+	p.refilled()
 	return p.FollowerWatermark(epoch, highWatermark, logStart)
 }
 
@@ -271,5 +272,6 @@ func (p *Partition) ResetFollower(ctx context.Context, epoch kafka.LeaderEpoch, 
 	p.disk.SetHighWatermark(r.Offset)
 	p.mu.Unlock()
 	p.wasCut()
+	p.refilled()
 	return nil
 }

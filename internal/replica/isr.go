@@ -25,7 +25,8 @@ func (p *progress) begin(now time.Time, end kafka.Offset) {
 	p.epochStart = end
 	p.marks = append(p.marks[:0], endMark{now, end})
 	for i := range p.ends {
-		p.ends[i].streamed, p.ends[i].since, p.ends[i].caughtUp = false, now, time.Time{}
+		r := &p.ends[i]
+		r.streamed, r.since, r.caughtUp, r.known = false, now, time.Time{}, kafka.NoOffset
 	}
 }
 
@@ -81,8 +82,8 @@ func (p *progress) lagging(b kafka.BrokerID, now time.Time) string {
 	case !r.streamed && now.Sub(r.since) >= p.lagMax:
 		return fmt.Sprintf("broker %d has not followed for %v", b, now.Sub(r.since).Round(time.Millisecond))
 	}
-	if i := p.markBefore(now); i >= 0 && r.end < p.marks[i].end {
-		return fmt.Sprintf("broker %d has offsets up to %d on its disk, and the log ended at %d more than %v ago", b, r.end, p.marks[i].end, p.lagMax)
+	if i := p.markBefore(now); i >= 0 && r.known < p.marks[i].end {
+		return fmt.Sprintf("broker %d has offsets up to %d on its disk, and the log ended at %d more than %v ago", b, r.known, p.marks[i].end, p.lagMax)
 	}
 	return ""
 }

@@ -26,12 +26,12 @@ type memDisk struct {
 	fence    kafka.LeaderEpoch
 	high     kafka.Offset
 	heard    func(kafka.Offset)
-	lowest   kafka.Offset // that was ever cut to, since the test set it
-	refusing error        // what appends get
-	before   func()       // called by Append before anything else, once
+	refusing error // what appends get
+	damage   []log.Damage
+	before   func() // called by Append before anything else, once
 }
 
-func newMemDisk() *memDisk { return &memDisk{fence: kafka.NoLeaderEpoch, lowest: 1 << 60} }
+func newMemDisk() *memDisk { return &memDisk{fence: kafka.NoLeaderEpoch} }
 
 func (d *memDisk) endLocked() kafka.Offset { return d.first + kafka.Offset(len(d.batches)) }
 
@@ -121,9 +121,7 @@ func (d *memDisk) Truncate(_ context.Context, to kafka.Offset) error {
 }
 
 func (d *memDisk) cutLocked(to kafka.Offset) {
-	if to < d.endLocked() {
-		d.lowest = min(d.lowest, to)
-	}
+	d.damage = slices.DeleteFunc(d.damage, func(g log.Damage) bool { return g.First >= to })
 	to = max(to, d.first)
 	d.batches = d.batches[:min(to, d.endLocked())-d.first]
 	for n := len(d.history); n > 0 && d.history[n-1].Offset >= d.endLocked(); n-- {
@@ -252,4 +250,4 @@ func (d *memDisk) at(offset kafka.Offset) record.Batch {
 }
 
 func (d *memDisk) OnDamaged(func())      {}
-func (d *memDisk) Damaged() []log.Damage { return nil }
+func (d *memDisk) Damaged() []log.Damage { return d.damage }

@@ -26,7 +26,9 @@ type Partition struct {
 	ordered chan struct{}
 	// streamed: there are sessions, somebody has to hear of each append.
 	streamed atomic.Bool
-	damaged  atomic.Bool // the disk holds bytes that are not as they were written
+	damaged  atomic.Bool // the disk holds bytes that are not as they were written, or did
+	// refilling: it was cut below the damage, and its leader's answer to that is still to come.
+	refilling atomic.Bool
 
 	mu struct {
 		sync.Mutex

@@ -32,6 +32,7 @@ type progress struct {
 type replicaEnd struct {
 	broker kafka.BrokerID
 	end    kafka.Offset // durable, exclusive; NoOffset until it has told
+	known  kafka.Offset // the highest end in this leader epoch: a member that follows anew does not lag for that
 
 	streamed bool      // it follows in this epoch
 	since    time.Time // it does, or does not
@@ -45,7 +46,7 @@ func (p *progress) assign(replicas, committed []kafka.BrokerID) {
 	p.committed = slices.Sorted(slices.Values(committed))
 	ends := make([]replicaEnd, 0, len(replicas))
 	for _, b := range slices.Sorted(slices.Values(replicas)) {
-		e := replicaEnd{broker: b, end: kafka.NoOffset}
+		e := replicaEnd{broker: b, end: kafka.NoOffset, known: kafka.NoOffset}
 		if known := p.replica(b); known != nil {
 			e = *known
 		}
@@ -69,6 +70,7 @@ func (p *progress) elect() {
 func (p *progress) durable(broker kafka.BrokerID, end kafka.Offset) {
 	if r := p.replica(broker); r != nil {
 		r.end = max(r.end, end)
+		r.known = max(r.known, r.end)
 	}
 }
 

@@ -71,6 +71,8 @@ func eventView(event metadata.Event) EventView {
 		broker("BrokerFenced", e.Broker)
 	case metadata.BrokerUnfenced:
 		broker("BrokerUnfenced", e.Broker)
+	case metadata.BrokerStateChanged:
+		broker("BrokerStateChanged", e.Broker)
 	case metadata.BrokerRemoved:
 		v.Type, v.Broker = "BrokerRemoved", &e.ID
 	case metadata.SnapshotInstalled:

@@ -40,7 +40,7 @@ type bootstrap struct {
 	bound     [16]byte
 	formation *pb.ClusterFormed // once it is durable here
 
-	forming   bool              // this node, the lowest, waits for the others to confirm
+	forming bool // this node, the lowest, waits for the others to confirm
 
 	round   round
 	backoff time.Duration

@@ -20,19 +20,19 @@ import (
 // memNet joins nodes in one process. It delays, reorders, loses and repeats what they say; what becomes of a message is drawn
 // from the seed, the link and the message's number.
 type memNet struct {
-	mu       sync.Mutex
-	seed     uint64
-	nodes    map[string]*memNode // by address
-	sent     map[string]uint64   // by link
-	delay    time.Duration       // at most, of one message
-	loss     float64
-	repeat   float64 // calls that are delivered again, up to repeatAfter later
-	later    time.Duration
-	cut      map[kafka.BrokerID]bool
-	oneWay   map[[2]kafka.BrokerID]bool
-	drop     raftpb.MessageType // not delivered; 0 for none
-	silent   bool               // nobody is told that a process died
-	under    sync.WaitGroup
+	mu     sync.Mutex
+	seed   uint64
+	nodes  map[string]*memNode // by address
+	sent   map[string]uint64   // by link
+	delay  time.Duration       // at most, of one message
+	loss   float64
+	repeat float64 // calls that are delivered again, up to repeatAfter later
+	later  time.Duration
+	cut    map[kafka.BrokerID]bool
+	oneWay map[[2]kafka.BrokerID]bool
+	drop   raftpb.MessageType // not delivered; 0 for none
+	silent bool               // nobody is told that a process died
+	under  sync.WaitGroup
 	// hold keeps a call from being delivered; again delivers it later.
 	hold     func(from, to kafka.BrokerID, m peer.Method, again func() error) bool
 	observer func(from, to kafka.BrokerID, m *raftpb.Message)

@@ -99,7 +99,11 @@ func (s state) returned(ch *partitionChange, c metadata.RegisterBroker, wiped bo
 	case c.Unclean && s.syncsByInterval(ch.topic):
 		ch.reason = fmt.Sprintf("broker %d registered after an unclean stop; the topic's sync is interval", c.ID)
 		ch.lost = []kafka.BrokerID{c.ID}
-		ch.leave(c.ID)
+		if len(without(ch.old.ELR, c.ID)) > 0 { // others have all that was committed, and are waited for
+			ch.next.ISR = without(ch.next.ISR, c.ID)
+		} else {
+			ch.leave(c.ID)
+		}
 	}
 }
 

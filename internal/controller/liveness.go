@@ -27,7 +27,9 @@ type liveness struct {
 	ticked time.Time // the last judgement
 	pulses map[kafka.BrokerID]*pulse
 	proofs map[kafka.BrokerID]proof // kept also while another node leads: it may be the one that died
-	handed time.Time                // the last attempt to hand the leadership over
+	// damages is what damaged answers; nil if it is to be gathered anew.
+	damages damages
+	handed  time.Time // the last attempt to hand the leadership over
 	// Balancing.
 	balanced  time.Time
 	balancing bool
@@ -71,14 +73,16 @@ func (v *liveness) elected(now time.Time, img *metadata.Image, previous kafka.Br
 }
 
 // deposed ends the leadership.
-func (v *liveness) deposed() { v.began, v.pulses, v.balancing = time.Time{}, nil, false }
+func (v *liveness) deposed() {
+	v.began, v.pulses, v.damages, v.balancing = time.Time{}, nil, nil, false
+}
 
 // pulseOf is the broker's, made anew if its registration is another.
 func (v *liveness) pulseOf(now time.Time, b *metadata.Broker) *pulse {
 	p := v.pulses[b.ID]
 	if p == nil || p.epoch != b.Epoch {
 		p = &pulse{epoch: b.Epoch, heard: now}
-		v.pulses[b.ID] = p
+		v.pulses[b.ID], v.damages = p, nil
 	}
 	return p
 }
@@ -108,6 +112,7 @@ func (v *liveness) tick(now time.Time, img *metadata.Image, late time.Duration) 
 	for id := range v.pulses {
 		if img.Broker(id) == nil {
 			delete(v.pulses, id)
+			v.damages = nil
 		}
 	}
 	v.ticked = now
@@ -216,8 +221,11 @@ func (v *liveness) leased(now time.Time) map[kafka.BrokerID]bool {
 	return leased
 }
 
-// damaged are the replicas that the last heartbeats named.
+// damaged are the replicas that the last heartbeats named. The answer is not changed any more.
 func (v *liveness) damaged() damages {
+	if v.damages != nil {
+		return v.damages
+	}
 	all := damages{}
 	for id, p := range v.pulses {
 		if len(p.last.Damaged) == 0 {
@@ -228,5 +236,6 @@ func (v *liveness) damaged() damages {
 			all[id][tp] = true
 		}
 	}
+	v.damages = all
 	return all
 }

@@ -17,6 +17,9 @@ func (v *liveness) beat(now time.Time, img *metadata.Image, hb metadata.Heartbea
 	}
 	v.back(hb.Broker, hb.Incarnation)
 	p := v.pulseOf(now, b)
+	if len(p.last.Damaged)+len(hb.Damaged) > 0 {
+		v.damages = nil
+	}
 	p.heard, p.beats, p.last = now, true, hb
 	switch {
 	case hb.SyncAge > v.o.SlowSync:

@@ -280,6 +280,9 @@ func (l *loop) decideOn(img *metadata.Image, command any) (decision, error) {
 		statuses := l.liveness.statuses(now, img)
 		return decision{answer: func(*metadata.Image) any { return statuses }}, nil
 	}
-	return decide(state{image: img, defaults: l.o.Defaults, limits: l.o.Limits,
-		damaged: l.liveness.damaged(), leased: l.liveness.leased(now)}, command)
+	s := state{image: img, defaults: l.o.Defaults, limits: l.o.Limits, damaged: l.liveness.damaged()}
+	if _, ok := command.(metadata.RegisterBroker); ok {
+		s.leased = l.liveness.leased(now)
+	}
+	return decide(s, command)
 }

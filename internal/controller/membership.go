@@ -279,7 +279,9 @@ func (p *planner) voters() []metadata.Voter {
 			voters = append(voters, v)
 		}
 	}
-	slices.SortFunc(voters, func(a, b metadata.Voter) int { return cmp.Or(cmp.Compare(a.ID, b.ID), slices.Compare(a.Directory[:], b.Directory[:])) })
+	slices.SortFunc(voters, func(a, b metadata.Voter) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), slices.Compare(a.Directory[:], b.Directory[:]))
+	})
 	return voters
 }
 

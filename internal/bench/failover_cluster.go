@@ -50,14 +50,9 @@ type trio struct {
 
 // startTrio returns once all three serve.
 func startTrio(ctx context.Context, binary, dir string, set ...string) (*trio, error) {
-	dir, err := os.MkdirTemp(dir, "chronik-bench-")
-	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
-	}
-	t := &trio{binary: binary, dir: dir}
-	t.laid, err = nodes.Lay(nodes.Plan{Dir: dir, Nodes: 3, Set: set})
+	t := &trio{binary: binary}
+	err := t.lay(dir, set...)
 	for i := 0; err == nil && i < len(t.laid); i++ {
-		t.running = append(t.running, nil)
 		err = t.start(i)
 	}
 	for i := 0; err == nil && i < len(t.running); i++ {
@@ -71,6 +66,16 @@ func startTrio(ctx context.Context, binary, dir string, set ...string) (*trio, e
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	return t, nil
+}
+
+// lay makes a directory of the trio's own in dir.
+func (t *trio) lay(dir string, set ...string) (err error) {
+	if t.dir, err = os.MkdirTemp(dir, "chronik-bench-"); err != nil {
+		return err
+	}
+	t.laid, err = nodes.Lay(nodes.Plan{Dir: t.dir, Nodes: 3, Set: set})
+	t.running = make([]*nodes.Process, len(t.laid))
+	return err
 }
 
 func (t *trio) start(i int) error {
@@ -116,7 +121,9 @@ func (t *trio) close() {
 			p.Kill()
 		}
 	}
-	_ = os.RemoveAll(t.dir) // scratch
+	if t.dir != "" {
+		_ = os.RemoveAll(t.dir) // scratch
+	}
 }
 
 // preferLeaders is best effort: without it, the kills go on with the leaders that there are.

@@ -103,6 +103,7 @@ func askState(conn net.Conn, in *bufio.Reader, topic string) (*clusterState, err
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = &topic
 	req.Topics = append(req.Topics, t)
+	req.AllowAutoTopicCreation = false
 	if _, err := conn.Write(sized(req.AppendTo(header(nil, 3, 8)))); err != nil {
 		return nil, err
 	}
@@ -126,6 +127,11 @@ func askState(conn net.Conn, in *bufio.Reader, topic string) (*clusterState, err
 	return stateOf(resp)
 }
 
+// notThere is the error of a node that does not know the topic.
+type notThere struct{}
+
+func (*notThere) Error() string { return "the topic is not known" }
+
 func stateOf(resp *kmsg.MetadataResponse) (*clusterState, error) {
 	s := &clusterState{at: time.Now(), controller: resp.ControllerID}
 	addrs := map[int32]string{-1: ""}
@@ -135,7 +141,7 @@ func stateOf(resp *kmsg.MetadataResponse) (*clusterState, error) {
 	}
 	slices.Sort(s.nodes)
 	if len(resp.Topics) != 1 || resp.Topics[0].ErrorCode != 0 {
-		return nil, fmt.Errorf("the topic is not known")
+		return nil, &notThere{}
 	}
 	for _, p := range resp.Topics[0].Partitions {
 		for int(p.Partition) >= len(s.partitions) {

@@ -14,7 +14,7 @@ import (
 
 // Metadata creates topics, o.BatchSize in a request over o.Connections clients, and deletes them again; the report's
 // requests are creations. It also measures the time from nothing to the first acknowledged record of a topic that must be
-// auto-created.
+// auto-created, and, of a cluster, until every broker has seen a new topic.
 func Metadata(ctx context.Context, o Options) ([]*Report, error) {
 	o.Driver = DriverClient
 	if err := o.Check(); err != nil {
@@ -28,7 +28,12 @@ func Metadata(ctx context.Context, o Options) ([]*Report, error) {
 	if err != nil {
 		return []*Report{created}, err
 	}
-	return []*Report{created, first}, nil
+	reports := []*Report{created, first}
+	seen, err := seenByAll(ctx, &o)
+	if seen != nil {
+		reports = append(reports, seen)
+	}
+	return reports, err
 }
 
 func createTopics(ctx context.Context, o *Options) (*Report, error) {

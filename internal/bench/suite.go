@@ -12,6 +12,7 @@ import (
 
 // SuiteOptions of a run over many rows. Each row compares two measurements, A B A B, so that both see the same machine.
 type SuiteOptions struct {
+	Nodes    int    // 1, or 3 for a cluster with acks=all
 	Binary   string // this program, started as the broker under test and as the ceiling's nodes
 	Dir      string // scratch; removed
 	Peer     string // another broker's address: also the rows against it
@@ -71,32 +72,40 @@ func (s *second) line(as, bs []*Report) string {
 func Suite(ctx context.Context, o SuiteOptions) error {
 	setDefault(&o.Rounds, 5)
 	setDefault(&o.Duration, 3*time.Second)
+	if o.Nodes == 3 {
+		return clusterSuite(ctx, &o)
+	}
 	s, err := startSubject(ctx, o.Binary, o.Dir)
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	if _, err := fmt.Fprintf(o.Out, "| row | A: chronik | B | ratio A/B, median (min-max) | target | also |\n| --- | --- | --- | --- | --- | --- |\n"); err != nil {
-		return err
-	}
 	rows := ceilingRows(&o, s)
 	rows = append(rows, chronikRows(&o, s)...)
 	rows = append(rows, clientRows(&o, s)...)
 	if o.Peer != "" {
 		rows = append(rows, peerRows(&o, s)...)
 	}
+	if err := runRows(ctx, &o, rows); err != nil || o.Only != "" {
+		return err
+	}
+	return s.absolutes(ctx, o.Out)
+}
+
+// runRows prints the table's head and runs the rows that are asked for.
+func runRows(ctx context.Context, o *SuiteOptions, rows []row) error {
+	if _, err := fmt.Fprintf(o.Out, "| row | A: chronik | B | ratio A/B, median (min-max) | target | also |\n| --- | --- | --- | --- | --- | --- |\n"); err != nil {
+		return err
+	}
 	for _, r := range rows {
 		if !strings.Contains(r.name, o.Only) {
 			continue
 		}
-		if err := runRow(ctx, &o, r); err != nil {
+		if err := runRow(ctx, o, r); err != nil {
 			return fmt.Errorf("bench suite, row %q: %w", r.name, err)
 		}
 	}
-	if o.Only != "" {
-		return nil
-	}
-	return s.absolutes(ctx, o.Out)
+	return nil
 }
 
 func runRow(ctx context.Context, o *SuiteOptions, r row) error {

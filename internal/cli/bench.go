@@ -42,12 +42,12 @@ driver "raw" sends prebuilt frames, so that the broker is the bottleneck. What w
 			bench.Options{Acks: -1}, one(bench.Consume)},
 		{"latency", "From the call to produce to the arrival at a consumer",
 			"  chronik bench latency --rate 200", bench.Options{Acks: -1}, one(bench.Latency)},
-		{"metadata", "Topics created a second, and the first record of an auto-created topic",
-			"  chronik bench metadata --batch 50", bench.Options{Acks: -1}, bench.Metadata},
+		{"metadata", "Topics created a second, the first record of an auto-created topic, and until every broker sees a new one",
+			"  chronik bench metadata\n  chronik bench metadata --batch 50 --records 1000 --warmup 0", bench.Options{Acks: -1}, bench.Metadata},
 	} {
 		cmd.AddCommand(newWorkload(w.use, w.short, w.example, w.defaults, w.run))
 	}
-	cmd.AddCommand(newBenchSuite(), newBenchCeiling(), newBenchDiscard(), newBenchFailover(), newCeilingNode())
+	cmd.AddCommand(newBenchSuite(), newBenchCeiling(), newBenchDiscard(), newBenchFailover(), newBenchColdStart(), newCeilingNode())
 	return cmd
 }
 
@@ -175,7 +175,7 @@ func newBenchCeiling() *cobra.Command {
 		Use:   "ceiling",
 		Short: "What the machine allows: the least code that is still a replicated log, or a sendfile server",
 		Example: `  chronik bench ceiling --connections 128 --sync
-  chronik bench ceiling --replicas 3 --size 1048576 --in-flight 5 --sync
+  chronik bench ceiling --nodes 3 --size 1048576 --in-flight 5 --sync
   chronik bench ceiling --sendfile --size 1048576`,
 		Args: cobra.NoArgs,
 	}
@@ -200,7 +200,8 @@ func newBenchCeiling() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Dir, "dir", ".", "folder for the log files, which are removed")
-	f.IntVar(&o.Replicas, "replicas", 1, "1 or 3")
+	f.IntVar(&o.Replicas, "nodes", 1, "1 or 3: each logs everything, the answer waits for all")
+	f.IntVar(&o.Replicas, "replicas", 1, "the same as --nodes")
 	f.BoolVar(&o.Sync, "sync", false, "fdatasync before every answer")
 	f.BoolVar(&o.Sendfile, "sendfile", false, "serve a warm file instead of keeping a log")
 	f.IntVar(&o.Connections, "connections", 1, "sockets")
@@ -258,15 +259,18 @@ func newBenchSuite() *cobra.Command {
 	o := bench.SuiteOptions{}
 	cmd := &cobra.Command{
 		Use:   "suite",
-		Short: "Measure a fresh node against the ceiling, row by row, A B A B",
-		Long: `Suite starts a node on free ports and measures the rows of docs/benchmarks.md, each beside its yardstick in the same
+		Short: "Measure a fresh node, or a cluster of three, against the ceiling, row by row, A B A B",
+		Long: `Suite starts a node on free ports, or three with --nodes 3, and measures the rows of docs/benchmarks.md, each beside its yardstick in the same
 minutes. Nothing else should run on the machine. It takes several minutes.`,
-		Example: "  chronik bench suite\n  chronik bench suite --rounds 1 --only fetch\n  chronik bench suite --peer 127.0.0.1:19092 --peer-name 'Apache Kafka'",
+		Example: "  chronik bench suite\n  chronik bench suite --nodes 3\n  chronik bench suite --rounds 1 --only fetch\n  chronik bench suite --peer 127.0.0.1:19092 --peer-name 'Apache Kafka'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
 				return err
+			}
+			if o.Nodes != 1 && o.Nodes != 3 {
+				return usage(fmt.Errorf("--nodes %d: want 1 or 3", o.Nodes))
 			}
 			o.Binary, o.Out = self, cmd.OutOrStdout()
 			if isTerminal(cmd.ErrOrStderr()) {
@@ -276,8 +280,9 @@ minutes. Nothing else should run on the machine. It takes several minutes.`,
 		},
 	}
 	f := cmd.Flags()
+	f.IntVar(&o.Nodes, "nodes", 1, "1, or 3 for a cluster with acks=all")
 	f.StringVar(&o.Dir, "dir", ".", "folder for data, which is removed")
-	f.StringVar(&o.Peer, "peer", "", "address of another broker: also measure against it")
+	f.StringVar(&o.Peer, "peer", "", "address of another broker (of three, with --nodes 3): also measure against it")
 	f.StringVar(&o.PeerName, "peer-name", "peer", "what to call it")
 	f.IntVar(&o.Rounds, "rounds", 5, "rounds of each row")
 	f.DurationVar(&o.Duration, "duration", 3*time.Second, "how long to measure each time")

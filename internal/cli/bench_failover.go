@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,5 +76,35 @@ to look for new leaders every 100 ms (by itself it does so every 5 s).`,
 	f.DurationVar(&worst, "at-most", 0, "fail if an interruption takes longer")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.MarkFlagsMutuallyExclusive("pause", "stop", "kill")
+	return cmd
+}
+
+func newBenchColdStart() *cobra.Command {
+	var dir string
+	var count int
+	cmd := &cobra.Command{
+		Use:   "cold-start",
+		Short: "From starting three nodes on empty directories to the first acknowledged record",
+		Long: `Cold-start starts three nodes at once on empty directories, and measures until a record is acknowledged with acks=all of a
+topic that is made for it: forming the cluster, electing a controller, registering, creating the topic.`,
+		Example: "  chronik bench cold-start --count 10",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			all, err := bench.ColdStarts(cmd.Context(), self, dir, count)
+			if err != nil {
+				return err
+			}
+			slices.Sort(all)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d cold starts of three nodes to the first acked produce: median %v, min %v, max %v\n",
+				len(all), all[len(all)/2].Round(time.Millisecond), all[0].Round(time.Millisecond), all[len(all)-1].Round(time.Millisecond))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "folder for data, which is removed (default the system's for temporary files)")
+	cmd.Flags().IntVar(&count, "count", 5, "how often")
 	return cmd
 }

@@ -50,6 +50,7 @@ type disk interface {
 	LastRecordEpoch() kafka.LeaderEpoch
 	Beginning() (log.Beginning, error)
 	AbortedTransactions(from, to kafka.Offset) ([]log.AbortedTransaction, error)
+	Size() int64
 }
 
 // onStore is the real storage.

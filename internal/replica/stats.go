@@ -29,3 +29,6 @@ func (m *Manager) Stats() Stats {
 	}
 	return s
 }
+
+// Size is the size of this replica's segments in bytes. It may open the log's files.
+func (p *Partition) Size() int64 { return p.disk.Size() }

@@ -146,6 +146,9 @@ var schemas = []schema{
 			structs[kmsg.AlterConfigsRequestResourceConfig](str, nullStr)),
 		boolean,
 	}},
+	{key: 35, name: "DescribeLogDirs", max: 5, flexible: 2, fields: []field{
+		structs[kmsg.DescribeLogDirsRequestTopic](str, values[int32](i32)),
+	}},
 	{key: 37, name: "CreatePartitions", max: 3, flexible: 2, fields: []field{
 		structs[kmsg.CreatePartitionsRequestTopic](str, i32,
 			structs[kmsg.CreatePartitionsRequestTopicAssignment](values[int32](i32))),

@@ -11,10 +11,21 @@
 //
 //   - Commands are decided on the speculative image: the committed one and this leader's own proposals of its term, in
 //     order. It is thrown away with the leadership, and there is none before an entry of the own term is applied.
+//
 //   - An entry carries the term that it was decided in; where Raft committed it in another, it is ignored.
+//
 //   - A command is answered when all that its answer rests on is committed and applied here; with REQUEST_TIMED_OUT,
 //     "outcome unknown", when leadership is lost before.
+//
 //   - A broker's epoch is the offset of its registration; a leader epoch belongs to one process.
+//
+//   - No two clusters come of one list of voters, and a disk that was wiped is another member of Raft (bootstrap.go, formation.go).
+//
+//   - A membership change is proposed one at a time, and only by a leader that knows what is committed (membership.go).
+//
+// Other nodes are reached through a [Transport]; [Links] is the one over package peer: Raft messages by Raft ID, commands
+// forwarded to the controller (store.go; their form in command_*.go). election.go has a controller elected as soon as the death
+// of the old one is proved, transfer.go hands the leadership over.
 //
 // Start reading at controller.go, then loop.go and decide.go. The format is in docs/format/metadata-wal.md.
 package controller

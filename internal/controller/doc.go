@@ -7,6 +7,9 @@
 // waits for the disk: a Raft append is handed to the journal (the metadata WAL), and its completion comes back as an
 // event.
 //
+// Beside decide stands liveness (liveness.go, liveness_beat.go): what heartbeats, silence and proofs of death say of brokers, and
+// the commands that follow from it. It is as pure: time and image come as arguments; the loop (liveness_loop.go) brings them.
+//
 // Invariants:
 //
 //   - Commands are decided on the speculative image: the committed one and this leader's own proposals of its term, in
@@ -17,6 +20,8 @@
 //   - A command is answered when all that its answer rests on is committed and applied here; with REQUEST_TIMED_OUT,
 //     "outcome unknown", when leadership is lost before.
 //
+//   - A heartbeat is answered with a quorum behind the answer, and a broker is fenced for its silence only once its lease is
+//     over for itself; docs/decisions/2026-11-22-broker-leases.md.
 //   - A broker's epoch is the offset of its registration; a leader epoch belongs to one process.
 //
 //   - No two clusters come of one list of voters, and a disk that was wiped is another member of Raft (bootstrap.go, formation.go).

@@ -122,10 +122,11 @@ func (v *liveness) answer(applied, newest *metadata.Image, hb metadata.Heartbeat
 	return a, nil
 }
 
-// known tells whether all live brokers but the one have applied the offset.
+// known tells whether all live brokers but the one have applied the offset. Those that shut down too are not waited for: all nodes
+// may go at a time.
 func (v *liveness) known(img *metadata.Image, but kafka.BrokerID, offset metadata.Offset) bool {
 	for b := range img.Brokers() {
-		if b.ID == but || b.Fenced {
+		if b.ID == but || b.Fenced || b.InControlledShutdown {
 			continue
 		}
 		if p := v.pulses[b.ID]; p == nil || p.epoch != b.Epoch || p.last.Applied < offset {

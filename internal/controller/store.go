@@ -167,12 +167,15 @@ func (c *Controller) enqueue(call *call) (result, error) {
 	timedOut := func() error {
 		return kafka.ErrRequestTimedOut.With("the metadata change was not confirmed in time (%v); the outcome is not known", call.ctx.Err())
 	}
-	select {
-	case c.room <- struct{}{}:
-	case <-call.ctx.Done():
-		return result{}, timedOut()
+	// Heartbeats find room also while commands wait for some: there are as many as brokers.
+	if _, beat := call.command.(metadata.Heartbeat); !beat {
+		select {
+		case c.room <- struct{}{}:
+		case <-call.ctx.Done():
+			return result{}, timedOut()
+		}
+		defer func() { <-c.room }()
 	}
-	defer func() { <-c.room }()
 	if !c.inbox.post(func() { c.loop.receive(call) }) {
 		return result{}, errClosing
 	}

@@ -35,6 +35,12 @@ func (l *Log) locate(target kafka.Offset) (place, error) {
 		l.mu.Unlock()
 		return p, nil
 	}
+	for _, d := range s.damaged { // what stands there is not to be believed, its offsets least of all
+		if d.First <= target && target < d.End {
+			l.mu.Unlock()
+			return place{s, d.Position, d.First}, nil
+		}
+	}
 	b, ok := l.mu.recent.find(target)
 	if !ok || b.base != s.base {
 		b, ok = l.mu.hints.find(target)

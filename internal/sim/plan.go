@@ -43,7 +43,7 @@ func drawPlan(seed uint64) *plan {
 	if rng.IntN(5) == 0 {
 		p.nodes = 5
 	}
-	p.syncTime = []time.Duration{0, 100 * time.Microsecond, 2 * time.Millisecond}[rng.IntN(3)]
+	p.syncTime = []time.Duration{100 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond}[rng.IntN(3)]
 	p.delayMin, p.delayMax = 20*time.Microsecond, 300*time.Microsecond
 	if rng.IntN(3) == 0 {
 		p.delayMin, p.delayMax = time.Millisecond, 5*time.Millisecond

@@ -62,13 +62,12 @@ func (c *cluster) phases(w *workload) {
 	m.run()
 	m.healAll()
 	c.converge("after the faults")
+	time.Sleep(time.Second)
+	c.trace.note("everybody loses power, under load")
+	m.powerAll(fault{}, rand.New(rand.NewPCG(c.plan.seed, 77)))()
+	c.converge("after the loss of power")
 	w.stop(time.Minute)
 	if len(c.failures()) > 0 {
-		return
-	}
-	c.trace.note("everybody loses power")
-	m.powerAll(fault{}, rand.New(rand.NewPCG(c.plan.seed, 77)))()
-	if !c.converge("after the loss of power") {
 		return
 	}
 	w.checkLog()

@@ -31,7 +31,7 @@ func seeds() uint64 {
 	if n, err := strconv.ParseUint(os.Getenv("CHRONIK_SEEDS"), 10, 64); err == nil {
 		return n
 	}
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		return 4
 	}
 	return 24
@@ -45,12 +45,40 @@ func TestSeed(t *testing.T) {
 	if *seedFlag == 0 {
 		t.Skip("no -seed is given; TestSimulation runs many")
 	}
+	if !tagged {
+		binary := build(t)
+		for range *timesFlag {
+			out, ok := child(t, binary, *seedFlag)
+			fmt.Print(string(out))
+			if !ok {
+				t.Fatalf("seed %d fails", *seedFlag)
+			}
+		}
+		return
+	}
 	runtime.GOMAXPROCS(1)
 	for range *timesFlag {
 		if replay(t, *seedFlag); t.Failed() {
 			return
 		}
 	}
+}
+
+// build makes the program that runs one seed.
+func build(t *testing.T) string {
+	if tagged {
+		return os.Args[0]
+	}
+	binary := filepath.Join(t.TempDir(), "sim.test")
+	args := []string{"test", "-c", "-tags", "synctests", "-o", binary}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, ".")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the simulation: %v\n%s", err, out)
+	}
+	return binary
 }
 
 func replay(t *testing.T, seed uint64) {
@@ -77,12 +105,13 @@ func TestSimulation(t *testing.T) {
 	if *seedFlag != 0 {
 		t.Skip("one seed is replayed")
 	}
+	binary := build(t)
 	work := make(chan uint64)
 	var workers sync.WaitGroup
 	for range 2 {
 		workers.Go(func() {
 			for seed := range work {
-				if out, ok := child(t, seed); !ok {
+				if out, ok := child(t, binary, seed); !ok {
 					t.Errorf("seed %d fails; replay it with: go test ./internal/sim -run TestSeed -seed %d\n%s", seed, seed, out)
 				} else {
 					t.Logf("%s", bytes.TrimSpace(out))
@@ -101,10 +130,10 @@ func TestSimulation(t *testing.T) {
 }
 
 // child runs a seed in a process of its own. One that hangs is asked for its goroutines.
-func child(t *testing.T, seed uint64) (out []byte, ok bool) {
+func child(t *testing.T, binary string, seed uint64) (out []byte, ok bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), seedLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSeed$", "-test.timeout=0", fmt.Sprintf("-seed=%d", seed))
+	cmd := exec.CommandContext(ctx, binary, "-test.run=^TestSeed$", "-test.timeout=0", fmt.Sprintf("-seed=%d", seed))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
 	cmd.WaitDelay = 10 * time.Second
@@ -125,6 +154,7 @@ func TestDeterminism(t *testing.T) {
 	if *seedFlag != 0 {
 		t.Skip("one seed is replayed")
 	}
+	binary := build(t)
 	agree, count := 0, 4
 	if seeds() > 100 {
 		count = 20
@@ -132,7 +162,7 @@ func TestDeterminism(t *testing.T) {
 	for seed := range uint64(count) {
 		var digests [2]string
 		for i := range digests {
-			out, _ := child(t, 1000+seed)
+			out, _ := child(t, binary, 1000+seed)
 			if m := digestLine.FindSubmatch(out); m != nil {
 				digests[i] = string(m[1])
 			}

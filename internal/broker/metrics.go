@@ -26,6 +26,7 @@ func (b *Broker) samples(add func(admin.Sample)) {
 	gauge(add, "chronik_replicas_under_min_insync", "Partitions led here that take no acks=all, for lack of in-sync replicas.", int64(r.UnderMinInsync))
 	gauge(add, "chronik_appends_waiting", "Appends whose acknowledgement is awaited.", int64(r.Waiting))
 	b.clusterSamples(add)
+	b.streamSamples(add)
 }
 
 func gauge(add func(admin.Sample), name, help string, value int64, labels ...string) {

@@ -22,6 +22,9 @@ type outbound struct {
 		sync.Mutex
 		sessions map[sessionID]*feed
 		dirty    []*feed // to be looked at by the sender, in this order
+		wanted   bool    // the sender is to look at them now; else they wait for an ack, or for more
+		held     int     // bytes appended that wait so
+		small    int     // small writes since the last Ack frame
 		spare    []*feed // for the next dirty
 		waiting  []*feed // for room in the stream's window
 		parked   []*feed // by the time they are given up
@@ -198,6 +201,10 @@ func (o *outbound) acks(body []byte) error {
 		return err
 	}
 	o.s.stats.acksReceived.Add(1)
+	o.mu.Lock()
+	o.mu.small = 0
+	o.wakeLocked()
+	o.mu.Unlock()
 	var m ack
 	for len(body) > 0 {
 		m, body = nextAck(body)
@@ -235,6 +242,9 @@ func (o *outbound) freeLocked(f *feed, bytes int64) {
 		return
 	}
 	o.mu.inFlight -= bytes
+	if o.mu.inFlight == 0 {
+		o.wakeLocked() // no ack would
+	}
 	if o.s.o.Limits.StreamWindow-o.mu.inFlight >= roomMin && len(o.mu.waiting) > 0 {
 		for _, g := range o.mu.waiting {
 			g.queued = false
@@ -247,12 +257,25 @@ func (o *outbound) freeLocked(f *feed, bytes int64) {
 
 // queueLocked has the sender look at the feed.
 func (o *outbound) queueLocked(f *feed) {
-	if f.queued || o.mu.closed {
+	if o.mu.closed {
+		return
+	}
+	if f.queued {
+		o.wakeLocked() // it may be held
 		return
 	}
 	f.queued = true
 	o.mu.dirty = append(o.mu.dirty, f)
-	if len(o.mu.dirty) == 1 && !o.mu.sending { // whoever sends looks again when he is through
+	o.wakeLocked()
+}
+
+// wakeLocked has the sender look at what is dirty, held or not.
+func (o *outbound) wakeLocked() {
+	if len(o.mu.dirty) == 0 || o.mu.wanted {
+		return
+	}
+	o.mu.wanted = true
+	if !o.mu.sending { // whoever sends looks again when he is through
 		o.work.Signal()
 	}
 }

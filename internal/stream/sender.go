@@ -48,7 +48,7 @@ func (o *outbound) take(again bool) []*feed {
 	if again {
 		o.mu.sending = false
 	}
-	for len(o.mu.dirty) == 0 || o.mu.sending {
+	for !o.mu.wanted || o.mu.sending {
 		if o.mu.closed {
 			return nil
 		}
@@ -61,7 +61,7 @@ func (o *outbound) take(again bool) []*feed {
 }
 
 func (o *outbound) takeLocked() []*feed {
-	o.mu.sending = true
+	o.mu.sending, o.mu.wanted, o.mu.held = true, false, 0
 	feeds := o.mu.dirty
 	clear(o.mu.spare)
 	o.mu.dirty = o.mu.spare[:0]
@@ -69,8 +69,15 @@ func (o *outbound) takeLocked() []*feed {
 	return feeds
 }
 
-// inlineBytes is what the socket's buffers hold in any case, so that the write does not wait.
-const inlineBytes = 32 << 10
+const (
+	// inlineBytes is what the socket's buffers hold in any case, so that the write does not wait.
+	inlineBytes = 32 << 10
+	// holdBytes are worth a write of their own at any time.
+	holdBytes = 16 << 10
+	// smallWrites of less are sent at once after an ack; more of them wait for the next one, or until they are holdBytes.
+	// What comes while the follower's disk is busy waits for the next group commit there anyway.
+	smallWrites = 4
+)
 
 // appended is told, by whoever appended, that the partition has so much more to send. If nothing at all is under way on this
 // connection, so that the write cannot wait, and the sender sleeps, the caller sends: to wake the sender would take longer.
@@ -82,7 +89,7 @@ func (o *outbound) appended(f *feed, bytes int) {
 		return
 	}
 	if bytes > inlineBytes || o.kind != peer.Hot || o.mu.sending || o.mu.inFlight > 0 || len(o.mu.dirty) > 0 {
-		o.queueLocked(f)
+		o.holdLocked(f, bytes)
 		o.mu.Unlock()
 		return
 	}
@@ -93,7 +100,7 @@ func (o *outbound) appended(f *feed, bytes int) {
 	fine := o.pass(feeds)
 	o.mu.Lock()
 	o.mu.sending = false
-	if len(o.mu.dirty) > 0 {
+	if o.mu.wanted {
 		o.work.Signal()
 	}
 	o.mu.Unlock()
@@ -111,11 +118,31 @@ func (o *outbound) flush() bool {
 	}
 	n := o.unsent
 	o.unsent = 0
+	o.s.stats.writes.Add(1)
+	if n > 0 && n < holdBytes {
+		o.mu.Lock()
+		o.mu.small++
+		o.mu.Unlock()
+	}
 	if o.kind == peer.CatchUp {
 		return o.pace.wait(n, o.ended)
 	}
 	o.s.hot.Add(n)
 	return true
+}
+
+// holdLocked queues a feed; the sender looks at it now unless it has made several small writes since the last ack and little
+// is to be sent.
+func (o *outbound) holdLocked(f *feed, bytes int) {
+	o.mu.held += bytes
+	if o.mu.inFlight == 0 || o.mu.small < smallWrites || o.mu.held >= holdBytes {
+		o.queueLocked(f)
+		return
+	}
+	if !f.queued {
+		f.queued = true
+		o.mu.dirty = append(o.mu.dirty, f)
+	}
 }
 
 // look sends one frame of what a feed has, if it has something and there is room.
@@ -210,7 +237,7 @@ func (o *outbound) sent(f *feed, bytes int64, logEnd kafka.Offset, first bool) {
 	full := first || l.PartitionWindow-f.window.bytes < roomMin || l.StreamWindow-o.mu.inFlight < roomMin
 	moves := o.kind == peer.Hot && full && behind > l.CatchUpBytes || o.kind == peer.CatchUp && behind < l.CatchUpBytes/8
 	if moves {
-		f.state = feedMoved
+		o.movedLocked(f)
 	} else if logEnd > f.next {
 		o.queueLocked(f)
 	}
@@ -226,7 +253,7 @@ func (o *outbound) nothing(f *feed, got *replica.Stretch, due bool) {
 		o.mu.Lock()
 		moves := f.state == feedStreaming
 		if moves {
-			f.state = feedMoved
+			o.movedLocked(f)
 		}
 		o.mu.Unlock()
 		if moves {
@@ -254,6 +281,15 @@ func (o *outbound) writeWatermarks() {
 	o.conn.EndFrame(b)
 	o.marks = o.marks[:0]
 	o.s.stats.framesSent.Add(1)
+}
+
+// movedLocked ends sending here. The follower acknowledges no more in this session once it has heard of it, so the windows
+// do not wait for that.
+func (o *outbound) movedLocked(f *feed) {
+	f.state = feedMoved
+	bytes := f.window.bytes
+	f.window = window{}
+	o.freeLocked(f, bytes)
 }
 
 // move has the follower follow on the other connection, from where its log then ends.

@@ -10,7 +10,7 @@ import (
 )
 
 type counters struct {
-	framesSent, bytesSent         atomic.Int64
+	framesSent, bytesSent, writes atomic.Int64
 	framesReceived, bytesReceived atomic.Int64
 	acksSent, acksReceived        atomic.Int64
 	follows, parked, refusals     atomic.Int64
@@ -25,6 +25,7 @@ type Stats struct {
 	HotFeeds, CatchUpFeeds  int   // partitions led here, by follower, by the connection that they are streamed over
 	InFlightBytes           int64 // sent to followers and not acknowledged
 	FramesSent, BytesSent   int64 // Append and Watermark frames to followers; bytes of batches
+	Writes                  int64 // that it took to send them
 	FramesReceived          int64 // from leaders
 	BytesReceived           int64
 	AckFramesSent           int64
@@ -40,7 +41,7 @@ type Stats struct {
 func (s *Streams) Stats() Stats {
 	c := &s.stats
 	st := Stats{
-		FramesSent: c.framesSent.Load(), BytesSent: c.bytesSent.Load(),
+		FramesSent: c.framesSent.Load(), BytesSent: c.bytesSent.Load(), Writes: c.writes.Load(),
 		FramesReceived: c.framesReceived.Load(), BytesReceived: c.bytesReceived.Load(),
 		AckFramesSent: c.acksSent.Load(), AckFramesReceived: c.acksReceived.Load(),
 		Follows: c.follows.Load(), Parked: c.parked.Load(), Refusals: c.refusals.Load(),

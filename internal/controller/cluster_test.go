@@ -272,3 +272,34 @@ func TestControllerKilledOften(t *testing.T) {
 		})
 	}
 }
+
+// TestColdStart: nodes that have all been down elect a controller and take commands without waiting for Raft's timeout, in
+// whatever order they come up.
+func TestColdStart(t *testing.T) {
+	for seed := range histories(t, 20) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 8))
+			f := newFleet(t, 200+seed, 3+2*int(seed%2))
+			f.net.delay = 5 * time.Millisecond
+			defer f.close()
+			f.startAll()
+			f.formed()
+			for range 3 {
+				for _, m := range f.machines {
+					m.kill(nil)
+				}
+				var last time.Time
+				for _, i := range rng.Perm(len(f.machines)) {
+					time.Sleep(time.Duration(rng.Int64N(int64(700 * time.Millisecond))))
+					f.machines[i].start()
+					last = time.Now()
+				}
+				f.formed()
+				if took := time.Since(last); took > 600*time.Millisecond {
+					t.Errorf("seed %d: all nodes are live %v after the last of them was started", seed, took)
+				}
+			}
+			f.converged()
+		})
+	}
+}

@@ -75,8 +75,8 @@ func (l *loop) peerEvent(e peer.Event) {
 			l.o.Logger.Info("the controller's process is dead", "broker", e.Broker)
 			_ = l.node.ForgetLeader() // cannot fail
 			l.observe()
-			l.hasten()
 		}
+		l.hasten()
 	case e.Kind == peer.Up:
 		delete(l.election.dead, id)
 		if l.known == raft.None {

@@ -25,6 +25,7 @@ type lives struct {
 
 	mu      sync.Mutex
 	agents  map[kafka.BrokerID]*lifecycle.Agent
+	open    map[kafka.BrokerID]*Controller // of processes that live
 	syncAge map[kafka.BrokerID]time.Duration
 	damaged map[kafka.BrokerID][]kafka.TopicPartition
 	fatal   map[kafka.BrokerID]error
@@ -33,6 +34,7 @@ type lives struct {
 
 func newLives(t testing.TB, seed uint64, size int, lease time.Duration) *lives {
 	l := &lives{fleet: newFleet(t, seed, size), lease: lease, interval: lease / 4, agents: map[kafka.BrokerID]*lifecycle.Agent{},
+		open:    map[kafka.BrokerID]*Controller{},
 		syncAge: map[kafka.BrokerID]time.Duration{}, damaged: map[kafka.BrokerID][]kafka.TopicPartition{},
 		fatal: map[kafka.BrokerID]error{}, slowly: map[kafka.BrokerID]float64{}}
 	l.life.Lease = lease
@@ -80,8 +82,13 @@ func (l *lives) serve(p *process, c *Controller, directory [16]byte) error {
 	p.epoch, p.ready = a.BrokerEpoch(), true
 	p.mu.Unlock()
 	l.mu.Lock()
-	l.agents[id] = a
+	l.agents[id], l.open[id] = a, c
 	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.open, id)
+		l.mu.Unlock()
+	}()
 	if err := a.Ready(p.ctx); err != nil && p.ctx.Err() == nil {
 		return err
 	}
@@ -93,6 +100,13 @@ func (l *lives) agent(m *machine) *lifecycle.Agent {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.agents[m.id]
+}
+
+// controllerOf is that of the broker's process, nil if it is dead or not that far.
+func (l *lives) controllerOf(id kafka.BrokerID) *Controller {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open[id]
 }
 
 // topic makes a topic with that many partitions on all machines.
@@ -110,7 +124,7 @@ func (l *lives) topic(name string, partitions, replicas int) {
 // leaders are the machines that take themselves for the leader of a partition: they hold a lease and their image says so.
 func (l *lives) leaders(topic string, partition int32) (ids []kafka.BrokerID) {
 	for _, m := range l.machines {
-		c := m.controller()
+		c := l.controllerOf(m.id)
 		if c == nil {
 			continue
 		}
@@ -175,7 +189,7 @@ func (l *lives) readmit(topic string) (stop func()) {
 }
 
 func (l *lives) propose(ctx context.Context, m *machine, topic string) {
-	c, a := m.controller(), l.agent(m)
+	c, a := l.controllerOf(m.id), l.agent(m)
 	if c == nil || a == nil || !a.Held() {
 		return
 	}

@@ -441,3 +441,19 @@ func TestLatestIsNotAvailableBelowTheEpochStart(t *testing.T) {
 
 func (d *testDisk) OnDamaged(func())      {}
 func (d *testDisk) Damaged() []log.Damage { return nil }
+
+// A partition with one replica pays nothing for those that have more.
+func TestAppendingAllocatesNothing(t *testing.T) {
+	p, d := newTestPartition(t, 1)
+	apply(t, p, leading(0, 0, 1))
+	b := batch(1)
+	if allocs := testing.AllocsPerRun(200, func() {
+		a, err := p.Append(AppendRequest{Batches: b, Acks: AcksAll, LeaderEpoch: kafka.NoLeaderEpoch, Origin: record.FromCoordinator})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.sync(a.EndOffset)
+	}); allocs > 0 {
+		t.Fatalf("%.1f allocations per append", allocs)
+	}
+}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -223,4 +224,49 @@ func TestClusterAdministrationAnywhere(t *testing.T) {
 		})
 	}
 	imagesEqual(t, c)
+}
+
+// fetches counts the Fetch requests that a client sends to each node.
+type fetches struct {
+	mu sync.Mutex
+	to map[int32]int
+}
+
+func (f *fetches) OnBrokerWrite(meta kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	if key == 1 {
+		f.mu.Lock()
+		f.to[meta.NodeID]++
+		f.mu.Unlock()
+	}
+}
+
+// A consumer reads all from the replica of its rack, which is told of new records and of the watermark as they come (KIP-392).
+func TestClusterFetchFromTheRack(t *testing.T) {
+	c := newCluster(t, 3, "rack=rNODE")
+	client := c.client()
+	adm := kadm.NewClient(client)
+	if _, err := adm.CreateTopic(within(t), 1, 3, nil, "events"); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitFullISR("events")
+	leader := int32(c.nodes[0].controller.Image().Topic("events").Partitions.At(0).Leader)
+	near := leader%3 + 1
+	produceAll(t, client, "events", 0, 50)
+	seen := &fetches{to: map[int32]int{}}
+	consumer := c.client(kgo.ConsumeTopics("events"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.Rack(fmt.Sprintf("r%d", near)),
+		kgo.FetchMaxWait(200*time.Millisecond), kgo.WithHooks(seen))
+	consumeSet(t, consumer, 50)
+	for i := range 5 {
+		produceAll(t, client, "events", 50+20*i, 70+20*i)
+		consumeSet(t, consumer, 20)
+	}
+	seen.mu.Lock()
+	if seen.to[near] < 5 || seen.to[leader] > seen.to[near] {
+		t.Errorf("fetches by node: %v; the leader is %d, the consumer's rack that of %d", seen.to, leader, near)
+	}
+	seen.mu.Unlock()
+	c.stop(int(near) - 1)
+	produceAll(t, client, "events", 150, 160)
+	c.start(int(near) - 1) // franz-go waits for it; the Java client goes back to the leader
+	consumeSet(t, consumer, 10)
 }

@@ -41,7 +41,7 @@ func freePorts(t *testing.T, n int) []string {
 	return addrs
 }
 
-// newCluster starts nodes that form a cluster.
+// newCluster starts nodes that form a cluster. NODE in a setting stands for the node's ID.
 func newCluster(t *testing.T, nodes int, set ...string) *testCluster {
 	t.Helper()
 	c := &testCluster{t: t, nodes: make([]*testNode, nodes)}
@@ -52,8 +52,11 @@ func newCluster(t *testing.T, nodes int, set ...string) *testCluster {
 	}
 	c.voters = "cluster.voters=" + strings.Join(voters, ",")
 	for i := range nodes {
-		c.cfgs = append(c.cfgs, load(t, "/data", append([]string{fmt.Sprintf("node.id=%d", i+1), "kafka=" + kafka[i], c.voters,
-			"wal.file.bytes=1048576", "wal.max.bytes=16777216"}, set...)...))
+		keys := []string{fmt.Sprintf("node.id=%d", i+1), "kafka=" + kafka[i], c.voters, "wal.file.bytes=1048576", "wal.max.bytes=16777216"}
+		for _, s := range set {
+			keys = append(keys, strings.ReplaceAll(s, "NODE", fmt.Sprint(i+1)))
+		}
+		c.cfgs = append(c.cfgs, load(t, "/data", keys...))
 		c.disks = append(c.disks, vfs.NewMem(0))
 	}
 	var starting sync.WaitGroup

@@ -264,6 +264,11 @@ func (m *machine) registered() bool {
 func (m *machine) kill(power *rand.Rand) {
 	p := m.p
 	m.p = nil
+	m.crash(p, power)
+}
+
+// crash is a kill of the process that was taken off the machine.
+func (m *machine) crash(p *process, power *rand.Rand) {
 	p.mu.Lock()
 	node := p.node
 	p.mu.Unlock()

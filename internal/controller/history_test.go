@@ -97,7 +97,14 @@ func (h *history) nemesis(rng *rand.Rand) {
 	}
 	m := f.machines[rng.IntN(len(f.machines))]
 	spare := off < (len(f.machines)-1)/2
-	switch what := rng.IntN(10); {
+	switch what := rng.IntN(11); {
+	case what == 10: // the power goes for all at once
+		for _, m := range f.machines {
+			if m.p != nil {
+				h.kill(m, rng)
+			}
+		}
+		h.heal()
 	case what == 9:
 		f.net.set(func() { clear(f.net.cut); clear(f.net.oneWay) })
 	case m.p == nil:
@@ -120,12 +127,10 @@ func (h *history) nemesis(rng *rand.Rand) {
 	case what == 4 && off == 0:
 		h.wipe(m)
 	default:
-		p := h.take(m)
 		var power *rand.Rand
 		if what%2 == 0 {
 			power = rng
 		}
-		h.set(func() { m.p = p })
 		h.kill(m, power)
 	}
 }
@@ -152,7 +157,8 @@ func (p *process) stopped(h *history) {
 }
 
 func (h *history) kill(m *machine, power *rand.Rand) {
-	m.kill(power)
+	p := h.take(m) // clients ask others from now on
+	m.crash(p, power)
 }
 
 // wipe takes the disk of a node of a whole cluster, and waits until another has taken its place.
@@ -161,7 +167,7 @@ func (h *history) wipe(m *machine) {
 	h.heal()
 	f.formed()
 	old := m.p.directory
-	m.kill(nil)
+	h.kill(m, nil)
 	m.wipe()
 	h.set(func() { m.start() })
 	f.formed()

@@ -225,6 +225,8 @@ type sse struct {
 	t    *testing.T
 	resp *http.Response
 	in   *bufio.Scanner
+	// began is the ID that came before any event.
+	began string
 }
 
 func listen(t *testing.T, url, lastID string) *sse {
@@ -245,7 +247,7 @@ func listen(t *testing.T, url, lastID string) *sse {
 		body, _ := io.ReadAll(resp.Body)
 		t.Fatalf("%s: %d %s", url, resp.StatusCode, body)
 	}
-	return &sse{t, resp, bufio.NewScanner(resp.Body)}
+	return &sse{t, resp, bufio.NewScanner(resp.Body), ""}
 }
 
 // next is "ID TYPE" of the next event, without an ID where it has none.
@@ -271,6 +273,7 @@ func (s *sse) next() (string, EventView) {
 			if kind != "" {
 				return id + kind, v
 			}
+			s.began, id = id, ""
 		}
 	}
 	return "the end", v
@@ -299,7 +302,7 @@ func TestEvents(t *testing.T) {
 	f.apply("it is back", fenced(3, false))
 	fromStart.want("5 BrokerUnfenced")
 	got, v := now.next()
-	if got != "5 BrokerUnfenced" || *v.Broker != 3 || v.Cause != "it is back" {
+	if got != "5 BrokerUnfenced" || now.began != "4 " || *v.Broker != 3 || v.Cause != "it is back" {
 		t.Errorf("%q %+v", got, v)
 	}
 	resumed := listen(t, base+"/v1/events?after=1", "4")

@@ -121,7 +121,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	defer func() { _ = out.control.SetWriteDeadline(time.Time{}) }() // another request may come on the connection
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	if out.comment("connected") != nil {
+	// Where the stream begins, for a client that is cut off before the first event.
+	if out.comment("connected\nid: "+strconv.FormatInt(int64(after), 10)) != nil {
 		return
 	}
 	follow(ctx, cursor, after, out)

@@ -233,8 +233,8 @@ func printStatus(cmd *cobra.Command, v *admin.ClusterView, errs []error) error {
 	if len(v.Learners) > 0 {
 		learners = ", learners " + idsOf(v.Learners)
 	}
-	if _, err := fmt.Fprintf(w, "cluster %s: %s, voters %s%s, metadata at %d\n%d topics, %d partitions: %d under-replicated, %d below min.insync.replicas, %d without a leader\n\n",
-		v.ClusterID, controller, idsOf(v.Voters), learners, v.Offset, v.Topics, v.Partitions, v.UnderReplicated, v.UnderMinISR, v.Offline); err != nil {
+	if _, err := fmt.Fprintf(w, "cluster %s: %d of %d brokers live, %s, voters %s%s, metadata at %d\n%d topics, %d partitions: %d under-replicated, %d below min.insync.replicas, %d without a leader\n\n",
+		v.ClusterID, liveOf(v), len(v.Brokers), controller, idsOf(v.Voters), learners, v.Offset, v.Topics, v.Partitions, v.UnderReplicated, v.UnderMinISR, v.Offline); err != nil {
 		return err
 	}
 	var rows [][]string
@@ -261,6 +261,16 @@ func printStatus(cmd *cobra.Command, v *admin.ClusterView, errs []error) error {
 		}
 	}
 	return nil
+}
+
+func liveOf(v *admin.ClusterView) int {
+	live := 0
+	for _, b := range v.Brokers {
+		if b.State == admin.StateLive {
+			live++
+		}
+	}
+	return live
 }
 
 func endpointsOf(b admin.BrokerView) string {

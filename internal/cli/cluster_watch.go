@@ -138,6 +138,7 @@ func (w *watcher) one(ctx context.Context, turn int) error {
 			if err := w.print([]byte(value)); err != nil {
 				return err
 			}
+		case "": // the end of an event, or of the ID that stands for where the stream begins
 			if id != "" {
 				w.last, id = id, ""
 			}

@@ -230,17 +230,11 @@ func summaryOf(v *admin.ClusterView) string {
 	if v == nil {
 		return ""
 	}
-	live := 0
-	for _, b := range v.Brokers {
-		if b.State == admin.StateLive {
-			live++
-		}
-	}
 	controller := "no controller"
 	if v.Controller >= 0 {
 		controller = fmt.Sprintf("controller %d", v.Controller)
 	}
-	return fmt.Sprintf("cluster: %d of %d brokers live, %s, %d offline of %d partitions", live, len(v.Brokers), controller, v.Offline, v.Partitions)
+	return fmt.Sprintf("cluster: %d of %d brokers live, %s, %d offline of %d partitions", liveOf(v), len(v.Brokers), controller, v.Offline, v.Partitions)
 }
 
 // panelLocked is the live status.

@@ -11,10 +11,8 @@ import (
 )
 
 const (
-	restartFirst = time.Second // after a node died, so that a person sees that it did
-	restartMost  = 16 * time.Second
-	// steady is how long a node has to run for its next death to count as the first.
-	steady = 20 * time.Second
+	restartSoon = 300 * time.Millisecond // after a node died that had served
+	restartMost = 8 * time.Second        // after one that did not, again and again
 	// stopMax is for a node that does not look at its own shutdown.max.ms.
 	stopMax = time.Minute
 )
@@ -115,7 +113,7 @@ func (s *Supervisor) Run(ctx context.Context, kill <-chan struct{}) error {
 // keep runs one node until run ends or it is down for good.
 func (s *Supervisor) keep(run context.Context, kill <-chan struct{}, n Node) error {
 	st := Status{Node: n}
-	pause := restartFirst
+	pause := restartSoon
 	for run.Err() == nil {
 		p, err := Start(Command{Binary: s.Binary, Node: n, Orphan: syscall.SIGTERM, Line: func(line string, stderr bool) {
 			if s.Line != nil {
@@ -150,8 +148,8 @@ func (s *Supervisor) keep(run context.Context, kill <-chan struct{}, n Node) err
 			s.set(st)
 			return ErrAllDown
 		}
-		if time.Since(p.Started) > steady {
-			pause = restartFirst
+		if closed(p.Serves()) {
+			pause = restartSoon
 		}
 		st.State, st.After = Restarting, pause
 		s.set(st)

@@ -346,3 +346,31 @@ func TestVotersOfRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestRemovedComesBack: a broker that was removed while it was off does not know it. It starts with its old disk, registers,
+// and learns; its place among the voters is another's.
+func TestRemovedComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 18, 3)
+		defer f.close()
+		f.startAll()
+		f.formed()
+		f.add(4, nil, "node1:9291").start()
+		f.formed()
+		two := f.machines[1]
+		two.kill(nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := f.machines[0].controller().UnregisterBroker(ctx, 2); err != nil {
+			t.Fatal(err)
+		}
+		f.voting(1, 3, 4)
+		two.start()
+		f.formed()
+		f.voting(1, 3, 4)
+		if err := two.create("at-two", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		f.converged()
+	})
+}

@@ -123,6 +123,7 @@ func (c *Controller) start(j journal, r *recovered) error {
 		return fmt.Errorf("campaign: %w", err)
 	}
 	c.loop = l
+	l.leaderSeen = c.o.Clock.Now()
 	if c.o.Transport != nil {
 		l.follow()
 		c.o.Transport.Attach(c)

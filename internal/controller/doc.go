@@ -22,6 +22,7 @@
 //
 //   - A heartbeat is answered with a quorum behind the answer, and a broker is fenced for its silence only once its lease is
 //     over for itself; docs/decisions/2026-11-22-broker-leases.md.
+//
 //   - A broker's epoch is the offset of its registration; a leader epoch belongs to one process.
 //
 //   - No two clusters come of one list of voters, and a disk that was wiped is another member of Raft (bootstrap.go, formation.go).

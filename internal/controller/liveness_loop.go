@@ -152,12 +152,28 @@ func (l *loop) commanded(command any, r result) {
 	case brokerState:
 		wrote, _ := r.value.(bool)
 		l.liveness.done(c, wrote, r.offset, r.err)
+		l.logState(c, wrote)
 	case balanceLeaders:
 		changed, _ := r.value.(int)
 		l.liveness.rebalanced(l.o.Clock.Now(), changed, r.err)
 	}
 	if r.err != nil {
 		l.o.Logger.Debug("a change of a broker's state did not happen", "error", r.err)
+	}
+}
+
+// logState tells a person what became of a broker.
+func (l *loop) logState(c brokerState, wrote bool) {
+	switch {
+	case !wrote:
+	case c.fenced == set:
+		l.o.Logger.Warn("broker fenced; its partitions are led by others, where they can be", "broker", c.id, "reason", c.reason)
+	case len(c.damaged) > 0 && c.fenced == unchanged:
+		l.o.Logger.Warn("damaged replicas lose their places", "broker", c.id, "replicas", len(c.damaged), "state", c.reason)
+	case c.slow == set:
+		l.o.Logger.Warn("broker with a slow disk; others lead its partitions, where they can", "broker", c.id, "reason", c.reason)
+	default:
+		l.o.Logger.Info("broker changed its state", "broker", c.id, "reason", c.reason)
 	}
 }
 

@@ -29,15 +29,16 @@ type loop struct {
 	lead    func(raftID, term uint64) // tells the outside who leads
 	tick    clock.Timer
 
-	image     *metadata.Image // all that is applied
-	imageTerm uint64          // the Raft term of the last applied entry
-	confState *raftpb.ConfState
-	hardState *raftpb.HardState // the newest, written or not
-	lastIndex uint64            // of the last entry handed to the journal
-	known     uint64            // the leader's Raft ID as told to the outside
-	knownTerm uint64            // likewise
-	leading   uint64            // the term in which this node leads; 0 if it does not
-	err       error             // set once the journal or the log cannot be used
+	image      *metadata.Image // all that is applied
+	imageTerm  uint64          // the Raft term of the last applied entry
+	confState  *raftpb.ConfState
+	hardState  *raftpb.HardState // the newest, written or not
+	lastIndex  uint64            // of the last entry handed to the journal
+	known      uint64            // the leader's Raft ID as told to the outside
+	knownTerm  uint64            // likewise
+	leaderSeen time.Time         // the last time that a leader was known, or the start
+	leading    uint64            // the term in which this node leads; 0 if it does not
+	err        error             // set once the journal or the log cannot be used
 
 	writes    []write // handed to the journal, oldest first
 	written   int64   // how many payloads were

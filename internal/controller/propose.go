@@ -172,21 +172,30 @@ func (l *loop) decide() bool {
 
 // passOn hands the calls back to their callers where another node leads, and keeps them where none is known to.
 func (l *loop) passOn() {
-	relay := l.known == raft.None && l.outside()
-	if !relay && (l.known == raft.None || l.known == l.id) {
+	if l.known == l.id || l.known == raft.None && !l.outside() && !l.forgotten() {
 		return
 	}
+	var rest []*call
 	for _, call := range l.commands.queue {
+		_, registers := call.command.(metadata.RegisterBroker)
 		switch {
+		case l.known == raft.None && !l.outside() && !registers:
+			rest = append(rest, call)
 		case call.local || l.o.Transport == nil:
 			call.answer(result{err: kafka.ErrNotController.With("another node is the controller")})
-		case relay:
+		case l.known == raft.None:
 			call.answer(result{relay: true})
 		default:
 			call.answer(result{forward: l.known})
 		}
 	}
-	l.commands.queue = nil
+	l.commands.queue = rest
+}
+
+// forgotten tells whether this node has heard of no leader for so long that it may be no member any more, without knowing: it
+// was removed while it was away. Registering brings it back.
+func (l *loop) forgotten() bool {
+	return l.o.Transport != nil && l.o.Clock.Now().Sub(l.leaderSeen) > 3*electionTicks*l.o.tick
 }
 
 func (l *loop) propose(b *batch) bool {

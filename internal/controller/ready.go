@@ -53,6 +53,9 @@ func (l *loop) observe() {
 	if status.Lead != raft.None && status.Lead != status.ID {
 		l.led = status.Lead
 	}
+	if status.Lead != raft.None || l.known != raft.None {
+		l.leaderSeen = l.o.Clock.Now()
+	}
 	if status.Lead != l.known || status.GetTerm() != l.knownTerm {
 		l.known, l.knownTerm = status.Lead, status.GetTerm()
 		l.lead(status.Lead, status.GetTerm())

@@ -78,7 +78,7 @@ func (l *link) run() {
 		c, err := l.s.network.dial(l.s.ctx, l.src.leader, l.kind)
 		if err != nil {
 			if failures == 0 {
-				l.s.log.Warn("the leader of followed partitions cannot be reached; trying again", "broker", l.src.leader, "kind", l.kind, "error", err)
+				l.s.log.Info("the leader of followed partitions cannot be reached; trying again", "broker", l.src.leader, "kind", l.kind, "error", err)
 			}
 			l.pause(l.s.backoff(failures))
 			failures++
@@ -157,7 +157,7 @@ func (l *link) use(c conn) {
 	l.conn, l.sessions, l.follows, l.acks, l.stops = nil, nil, l.follows[:0], l.acks[:0], l.stops[:0]
 	l.src.mu.Unlock()
 	if !idle && !closed {
-		l.s.log.Warn("the connection to the leader of followed partitions ended; dialling again", "broker", l.src.leader, "kind", l.kind, "error", err)
+		l.s.log.Info("the connection to the leader of followed partitions ended; dialling again", "broker", l.src.leader, "kind", l.kind, "error", err)
 	}
 }
 

@@ -70,11 +70,12 @@ func (l *link) handle(frame peer.Frame, pace *pace) error {
 	return nil
 }
 
-// find is the partition of a session that still counts, in its epoch; nil otherwise.
-func (l *link) find(id sessionID, epoch kafka.LeaderEpoch) *following {
+// find is the partition of a session that still counts, in its epoch; nil otherwise. retried tells that it failed before.
+func (l *link) find(id sessionID, epoch kafka.LeaderEpoch) (f *following, retried bool) {
 	l.src.mu.Lock()
 	defer l.src.mu.Unlock()
-	return l.findLocked(id, epoch)
+	f = l.findLocked(id, epoch)
+	return f, f != nil && f.retries > 0
 }
 
 func (l *link) findLocked(id sessionID, epoch kafka.LeaderEpoch) *following {
@@ -82,7 +83,6 @@ func (l *link) findLocked(id sessionID, epoch kafka.LeaderEpoch) *following {
 	if f == nil || f.epoch != epoch || f.gone {
 		return nil
 	}
-	f.retries = 0
 	return f
 }
 
@@ -91,7 +91,7 @@ func (l *link) append(body []byte, pace *pace) error {
 	if err != nil {
 		return err
 	}
-	f := l.find(m.session, m.leaderEpoch)
+	f, retried := l.find(m.session, m.leaderEpoch)
 	if f == nil {
 		return nil // sent before the leader knew
 	}
@@ -100,6 +100,9 @@ func (l *link) append(body []byte, pace *pace) error {
 	if err := f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart); err != nil {
 		l.failed(f, m.session, "append", err)
 		return nil
+	}
+	if retried {
+		l.recovered(f)
 	}
 	if l.kind == peer.CatchUp {
 		pace.wait(int64(len(batches)), l.s.ctx.Done())
@@ -117,7 +120,7 @@ func (l *link) watermarks(body []byte) error {
 	var m watermark
 	for len(body) > 0 {
 		m, body = nextWatermark(body)
-		f := l.find(m.session, m.leaderEpoch)
+		f, _ := l.find(m.session, m.leaderEpoch)
 		if f == nil {
 			continue
 		}
@@ -136,13 +139,20 @@ func (l *link) failed(f *following, id sessionID, what string, err error) {
 		return
 	}
 	level := slog.LevelWarn
-	if over(err) { // it follows in another epoch, and is about to tell
+	if over(err) || f.retries > 0 { // it follows in another epoch, and is about to tell; or this was said already
 		level = slog.LevelDebug
 	}
 	l.s.log.Log(l.s.ctx, level, "following fails; trying again", "what", what, "partition", f.id, "topic", f.p.Topic(),
 		"leader", l.src.leader, "leader epoch", f.epoch, "error", err)
 	l.src.dropLocked(f, true)
 	l.src.retryLaterLocked(f)
+}
+
+// recovered is told that a partition goes on that had failed.
+func (l *link) recovered(f *following) {
+	l.src.mu.Lock()
+	defer l.src.mu.Unlock()
+	f.retries = 0
 }
 
 // refused is told that the leader does not stream, or no longer.
@@ -154,7 +164,11 @@ func (l *link) refused(m refuse) {
 		return
 	}
 	l.s.stats.refusals.Add(1)
-	l.s.log.Info("a leader refuses to be followed; trying again", "partition", f.id, "topic", f.p.Topic(), "leader", l.src.leader, "leader epoch", f.epoch,
+	level := slog.LevelInfo
+	if f.retries > 0 {
+		level = slog.LevelDebug
+	}
+	l.s.log.Log(l.s.ctx, level, "a leader refuses to be followed; trying again", "partition", f.id, "topic", f.p.Topic(), "leader", l.src.leader, "leader epoch", f.epoch,
 		"its leader epoch", m.leaderEpoch, "error", kafka.ByCode(m.code), "text", m.text)
 	l.src.dropLocked(f, false)
 	l.src.retryLaterLocked(f)

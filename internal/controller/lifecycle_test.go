@@ -715,3 +715,29 @@ func TestKillsWaitForNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestDeathWithTenThousandPartitions: one entry of a megabyte moves them all; the loops of the others are not held up for long.
+func TestDeathWithTenThousandPartitions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newLives(t, 37, 3, 2*time.Second)
+		defer l.close()
+		l.startAll()
+		l.formed()
+		l.topic("t", 10_000, 3)
+		l.converged()
+		victim := l.leader()
+		began, offset := time.Now(), l.image().Offset()
+		victim.kill(nil)
+		l.eventually("moved", 10*time.Second, func() bool { return l.moved(victim.id, "t") })
+		b := l.image().Broker(victim.id)
+		if took := b.Since.Sub(began); took > 100*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		if b.StateOffset > offset+4 { // the new leader's own entry, changes of the membership, the fence
+			t.Errorf("the fence came at offset %d, after %d", b.StateOffset, offset)
+		}
+		victim.start()
+		l.formed()
+		l.converged()
+	})
+}

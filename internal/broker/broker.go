@@ -179,7 +179,8 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 	}
 	b.openController.Store(b.controller)
 	b.handlers.Store = b.controller
-	if b.begin.Joins() { // the metadata come once others know of this node
+	// In a cluster the metadata come once others know of this node: it may be new, or have been removed while it was off.
+	if b.peers != nil {
 		if err := b.register(ctx); err != nil {
 			return err
 		}
@@ -194,7 +195,7 @@ func (b *Broker) openMetadata(ctx context.Context) (err error) {
 	if err := b.handlers.RefreshConfig(); err != nil {
 		return fmt.Errorf("the configuration that clients have set on this broker does not fit the one given at start: %w", err)
 	}
-	if b.begin.Joins() {
+	if b.peers != nil {
 		return nil
 	}
 	return b.register(ctx)

@@ -308,7 +308,7 @@ func splitDump(dump string) map[string]string {
 		}
 		id, rest, _ := strings.Cut(part, ":")
 		_, batches, _ := strings.Cut(rest, "\n")
-		partitions[id] = batches
+		partitions[id] = strings.TrimRight(batches, "\n")
 	}
 	return partitions
 }

@@ -71,7 +71,7 @@ func (n *node) start() {
 	inc := &incarnation{node: n, number: n.starts, disk: n.disk, started: make(chan struct{})}
 	inc.process = n.cluster.net.Host(n.ip).Boot()
 	slow := vfs.NewFault(n.disk, clock.System{})
-	slow.Add(vfs.Rule{Op: vfs.OpSync | vfs.OpSyncDir, Delay: n.cluster.plan.syncTime})
+	slow.Add(vfs.Rule{Op: vfs.OpSync | vfs.OpSyncDir, Delay: n.cluster.plan.syncTime[n.id-1]})
 	inc.faults = vfs.NewFault(slow, clock.System{})
 	gated := vfs.NewFault(inc.faults, clock.System{})
 	gated.Add(vfs.Rule{Hook: func(vfs.Operation, string) { n.gate.wait() }})

@@ -10,8 +10,8 @@ import (
 type plan struct {
 	seed     uint64
 	nodes    int
-	set      []string      // configuration of every node
-	syncTime time.Duration // of one fsync
+	set      []string        // configuration of every node
+	syncTime []time.Duration // of one fsync, by node
 
 	delayMin, delayMax time.Duration // of a message
 	slowOneIn          uint64
@@ -43,7 +43,9 @@ func drawPlan(seed uint64) *plan {
 	if rng.IntN(5) == 0 {
 		p.nodes = 5
 	}
-	p.syncTime = []time.Duration{100 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond}[rng.IntN(3)]
+	for range p.nodes {
+		p.syncTime = append(p.syncTime, []time.Duration{100 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond}[rng.IntN(3)])
+	}
 	p.delayMin, p.delayMax = 20*time.Microsecond, 300*time.Microsecond
 	if rng.IntN(3) == 0 {
 		p.delayMin, p.delayMax = time.Millisecond, 5*time.Millisecond

@@ -26,6 +26,17 @@ var (
 	fromFlag  = flag.Uint64("from", 1, "the first of the many seeds")
 )
 
+// runTagged runs a test in a process that is built for fake time.
+func runTagged(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), build(t), "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // seeds is how many of them run: CHRONIK_SEEDS, or a few dozen.
 func seeds() uint64 {
 	if n, err := strconv.ParseUint(os.Getenv("CHRONIK_SEEDS"), 10, 64); err == nil {

@@ -9,8 +9,8 @@ import (
 
 // A replica that holds damaged bytes must not be elected, and is made whole from its leader: it is reported
 // ([Manager.Damaged]), the controller takes it out of the in-sync set, then it is cut below the damage and follows again
-// from there. It is reported until the leader's answer to that has come: until then the leader takes it for what it was,
-// and the controller, which knows better, does not let it in.
+// from there. It is reported until it has again what it had: until then the leader may take it for what it was, perhaps in a
+// proposal that is under way, and the controller, which knows better, does not let it in.
 
 // onDamaged is called by the store when it has found bytes that are not as they were written.
 func (p *Partition) onDamaged() {
@@ -40,6 +40,7 @@ func (p *Partition) repair(ctx context.Context) {
 	for _, d := range damage {
 		to = min(to, d.First)
 	}
+	had := p.disk.DurableEnd()
 	err := p.disk.Truncate(ctx, to)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -48,18 +49,35 @@ func (p *Partition) repair(ctx context.Context) {
 		return
 	}
 	p.wasCut()
-	p.refilling.Store(true)
+	p.mu.Lock()
+	p.mu.refill = refill{active: true, epoch: epoch, target: had}
+	p.mu.Unlock()
 	p.node.log.Info("a damaged replica was cut below the damage and is filled again by its leader", "topic", p.topic, "partition", p.id.Partition,
 		"offset", int64(p.disk.LogEnd()), "leader", leader)
 	p.node.streams.Follow(p, leader, epoch)
 }
 
-// refilled is called where the leader is known to have answered the last Follow.
-func (p *Partition) refilled() {
-	if p.refilling.Swap(false) {
-		p.damaged.Store(len(p.disk.Damaged()) > 0)
-		p.node.damageChanged()
+// refill is a replica that was cut below damage: it is whole once its disk has what it had acknowledged, or once another
+// leader epoch makes what it said then count nothing.
+type refill struct {
+	active bool
+	epoch  kafka.LeaderEpoch
+	target kafka.Offset
+}
+
+// refilledLocked ends a refill that is complete. If so the caller calls wholeAgain once it has let go of mu.
+func (p *Partition) refilledLocked() bool {
+	r := &p.mu.refill
+	if !r.active || r.epoch == p.mu.leaderEpoch && p.mu.progress.endOf(p.node.broker) < r.target {
+		return false
 	}
+	r.active = false
+	return true
+}
+
+func (p *Partition) wholeAgain() {
+	p.damaged.Store(len(p.disk.Damaged()) > 0)
+	p.node.damageChanged()
 }
 
 func (p *Partition) expendableLocked() bool {

@@ -24,13 +24,17 @@ type followed struct {
 func (p *Partition) startFollowing(m *metadata.Partition) {
 	p.disk.Follow(m.LeaderEpoch)
 	p.mu.Lock()
-	gone := p.mu.gone != nil
+	gone, whole := p.mu.gone != nil, false
 	if !gone {
+		whole = p.refilledLocked()
 		p.mu.follower = true
 		p.mu.progress.reset(p.node.broker, p.disk.DurableEnd())
 		p.signalLocked()
 	}
 	p.mu.Unlock()
+	if whole {
+		p.wholeAgain()
+	}
 	if !gone {
 		p.node.streams.Follow(p, m.Leader, m.LeaderEpoch)
 	}
@@ -98,7 +102,6 @@ func (p *Partition) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, b
 	if err != nil {
 		return err
 	}
-	p.refilled()
 	return p.FollowerWatermark(epoch, highWatermark, logStart)
 }
 
@@ -272,6 +275,5 @@ func (p *Partition) ResetFollower(ctx context.Context, epoch kafka.LeaderEpoch, 
 	p.disk.SetHighWatermark(r.Offset)
 	p.mu.Unlock()
 	p.wasCut()
-	p.refilled()
 	return nil
 }

@@ -26,9 +26,7 @@ type Partition struct {
 	ordered chan struct{}
 	// streamed: there are sessions, somebody has to hear of each append.
 	streamed atomic.Bool
-	damaged  atomic.Bool // the disk holds bytes that are not as they were written, or did
-	// refilling: it was cut below the damage, and its leader's answer to that is still to come.
-	refilling atomic.Bool
+	damaged  atomic.Bool // the disk holds bytes that are not as they were written, or lacks them
 
 	mu struct {
 		sync.Mutex
@@ -46,6 +44,7 @@ type Partition struct {
 		notBefore   time.Time    // the next proposal
 		toldStart   kafka.Offset // the log start that the streams were told of
 		followed    followed
+		refill      refill
 		// watermarkEpoch is the leader epoch in which the high watermark was learned last.
 		watermarkEpoch kafka.LeaderEpoch
 		committed      waitQueue // for the high watermark
@@ -206,15 +205,19 @@ func (p *Partition) signalLocked() {
 func (p *Partition) onDurable(end kafka.Offset) {
 	p.mu.Lock()
 	p.mu.progress.durable(p.node.broker, end)
-	moved, followed := false, p.mu.follower
+	moved, whole, followed := false, false, p.mu.follower
 	switch {
 	case p.mu.leader:
 		p.mu.durable.reached(end)
 		moved = p.advanceLocked()
 	case followed:
 		p.advanceFollowerLocked()
+		whole = p.refilledLocked()
 	}
 	p.mu.Unlock()
+	if whole {
+		p.wholeAgain()
+	}
 	if moved {
 		p.tellWatermark()
 	}

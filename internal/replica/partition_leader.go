@@ -87,11 +87,15 @@ func (p *Partition) lead(ctx context.Context, m *metadata.Partition) error {
 		return nil
 	}
 	p.mu.leader = true
+	whole := p.refilledLocked()
 	p.mu.progress.begin(p.node.clock.Now(), p.disk.LogEnd()) // nobody has appended yet: only a leader does
 	p.mu.progress.reset(p.node.broker, p.disk.DurableEnd())
 	p.advanceLocked()
 	p.signalLocked()
 	p.mu.Unlock()
+	if whole {
+		p.wholeAgain()
+	}
 	p.node.streams.Lead(p, m.LeaderEpoch)
 	return nil
 }

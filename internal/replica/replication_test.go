@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"chronik/internal/config"
 	"chronik/internal/kafka"
 	"chronik/internal/log"
 	"chronik/internal/metadata"
@@ -233,7 +237,11 @@ func TestDamagedReplicaIsRefilled(t *testing.T) {
 	}
 	c.node(1).deliver()
 	r.stream(1) // follows
-	r.ack()
+	r.stream(1) // takes the first record: far from what the leader may believe that it has
+	r.disk.sync()
+	if !r.p.damaged.Load() || told != 1 {
+		t.Fatalf("it is not reported any more before it is whole (told %d times)", told)
+	}
 	c.node(1).p.look(c.now)
 	c.node(1).jobs()
 	if slices.Contains(c.meta.ISR, 2) {
@@ -341,5 +349,42 @@ func TestCommittedIsNotCut(t *testing.T) {
 	r.deliver()
 	if err := r.p.TruncateFollower(t.Context(), 2, EpochEnd{0, 3}); err != nil || r.disk.LogEnd() != 3 || r.p.HighWatermark() != 3 {
 		t.Fatalf("%v, and the log ends at %d with a high watermark of %d", err, r.disk.LogEnd(), r.p.HighWatermark())
+	}
+}
+
+// Ten thousand partitions that want another in-sync set at once ask for it a bounded number at a time, each once.
+func TestProposalsAreBounded(t *testing.T) {
+	const partitions, workers = 10_000, 16
+	var running, most, asked atomic.Int64
+	n := testNode(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n.background = &background{ctx: ctx, workers: workers, done: new(sync.WaitGroup)}
+	n.metadata = &testMetadata{image: metadata.Empty(), updateISR: func(metadata.UpdateISR) error {
+		now := running.Add(1)
+		for {
+			old := most.Load()
+			if now <= old || most.CompareAndSwap(old, now) {
+				break
+			}
+		}
+		asked.Add(1)
+		runtime.Gosched()
+		running.Add(-1)
+		return nil
+	}}
+	c := &testCluster{now: time.Now()}
+	n.clock = stopped{c: c}
+	for range partitions {
+		p := newPartition(testID, "orders", &testDisk{}, config.Default().Topic, n)
+		apply(t, p, leading(0, 0, 1, 2))
+		p.look(c.now)
+		c.now = c.now.Add(defaultLagMax)
+		p.look(c.now)
+		p.look(c.now.Add(time.Second)) // one is outstanding
+	}
+	n.background.done.Wait()
+	if asked.Load() != partitions || most.Load() > workers {
+		t.Errorf("%d asked, %d at a time", asked.Load(), most.Load())
 	}
 }

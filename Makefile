@@ -1,4 +1,4 @@
-# make run     a node on 127.0.0.1:9092, data in ./chronik-data
+# make run     a cluster of three nodes on 127.0.0.1:9092-9094, data in ./chronik-dev
 # make test    everything that CI runs: installs the clients under test, then vet, lint, unit, crash and client tests
 # make help    the rest
 SHELL := /bin/bash
@@ -16,8 +16,8 @@ COUNT ?= 1
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: build ## build, start a node and say how to talk to it
-	@bin/chronik start --data chronik-data
+run: build ## build, start a cluster of three nodes on this machine and say how to talk to it
+	@bin/chronik dev --nodes 3 --data chronik-dev
 
 build: ## bin/chronik, one static binary
 	@mkdir -p bin
@@ -60,7 +60,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; done
 
-bench: build ## the one-node rows of docs/benchmarks.md beside the machine's ceiling, in a quiet network
+bench: build ## the rows of docs/benchmarks.md, for one node and for three, beside the machine's ceiling, in a quiet network
 	scripts/bench.sh
 
 lint: ## gofmt, vet, staticcheck

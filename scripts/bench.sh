@@ -16,7 +16,9 @@ inner() {
     for _ in $(seq 120); do bin/chronik topic list -b 127.0.0.1:19092 >/dev/null 2>&1 && break; sleep 0.5; done
     peer=(--peer 127.0.0.1:19092 --peer-name "Apache Kafka")
   fi
-  bin/chronik bench suite --dir .run "${peer[@]}" "$@"
+  # BENCH_NODES=1 or 3 for one of the two suites.
+  [ "${BENCH_NODES:-1}" != 1 ] || bin/chronik bench suite --dir .run "${peer[@]}" "$@"
+  [ "${BENCH_NODES:-3}" != 3 ] || { echo; bin/chronik bench suite --nodes 3 --dir .run "$@"; }
 }
 if [ "${1:-}" = --inner ]; then shift; inner "$@"; exit; fi
 if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null; then

@@ -94,8 +94,17 @@ func (t *target) leadersOf(meta kadm.Metadata) bool {
 	return true
 }
 
-// ends are the log end offsets.
-func (t *target) ends(ctx context.Context) ([]int64, error) {
+// ends are the log end offsets. A new leader may not know yet what is committed: it is asked again for some seconds.
+func (t *target) ends(ctx context.Context) (ends []int64, err error) {
+	for range 200 {
+		if ends, err = t.endsNow(ctx); !kerr.IsRetriable(err) || sleep(ctx, 50*time.Millisecond) != nil {
+			return ends, err
+		}
+	}
+	return ends, err
+}
+
+func (t *target) endsNow(ctx context.Context) ([]int64, error) {
 	listed, err := t.admin.ListEndOffsets(ctx, t.name)
 	if err != nil {
 		return nil, fmt.Errorf("bench: end offsets of %s: %w", t.name, err)

@@ -128,6 +128,31 @@ func (c *clientFlags) admin(cmd *cobra.Command, f func(context.Context, *kadm.Cl
 	return c.explain(f(ctx, kadm.NewClient(client)))
 }
 
+// listed asks for offsets again while a partition says that it cannot tell them yet: it has no leader at the moment, or a new
+// one that does not know yet what is committed. What it says when ctx ends is the answer.
+func listed(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error), topics ...string) (kadm.ListedOffsets, error) {
+	for {
+		offsets, err := list(ctx, topics...)
+		if err != nil {
+			return offsets, err
+		}
+		var yet error
+		offsets.Each(func(o kadm.ListedOffset) {
+			if kerr.IsRetriable(o.Err) && !errors.Is(o.Err, kerr.UnknownTopicOrPartition) {
+				yet = fmt.Errorf("offsets of %s/%d: %w", o.Topic, o.Partition, o.Err)
+			}
+		})
+		if yet == nil {
+			return offsets, nil
+		}
+		select {
+		case <-ctx.Done():
+			return offsets, yet
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // printJSON writes one indented value.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)

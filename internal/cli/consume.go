@@ -130,7 +130,7 @@ func runConsume(cmd *cobra.Command, c *clientFlags, p *consumeFlags, topics []st
 		if parts, err = assign(ctx, admin, topics, p.partition, from); err != nil {
 			return err
 		}
-		ends, err = admin.ListEndOffsets(ctx, topics...)
+		ends, err = listed(ctx, admin.ListEndOffsets, topics...)
 		return err
 	})
 	if err != nil {

@@ -288,11 +288,11 @@ func choose(ctx context.Context, admin *kadm.Client, before kadm.OffsetResponses
 // resetTargets finds the offset that --to means in each partition, within what the partition holds.
 func resetTargets(ctx context.Context, admin *kadm.Client, chosen kadm.TopicsSet, to string) (kadm.Offsets, error) {
 	topics := chosen.Topics()
-	starts, err := admin.ListStartOffsets(ctx, topics...)
+	starts, err := listed(ctx, admin.ListStartOffsets, topics...)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := admin.ListEndOffsets(ctx, topics...)
+	ends, err := listed(ctx, admin.ListEndOffsets, topics...)
 	if err != nil {
 		return nil, err
 	}

@@ -184,11 +184,11 @@ func describeTopics(ctx context.Context, admin *kadm.Client, names []string) ([]
 			return nil, topicError("describe", t.Topic, t.Err, "")
 		}
 	}
-	starts, err := admin.ListStartOffsets(ctx, names...)
+	starts, err := listed(ctx, admin.ListStartOffsets, names...)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := admin.ListEndOffsets(ctx, names...)
+	ends, err := listed(ctx, admin.ListEndOffsets, names...)
 	if err != nil {
 		return nil, err
 	}

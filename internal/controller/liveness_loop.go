@@ -118,6 +118,7 @@ func (l *loop) beginToJudge() {
 // takeBeat takes in a heartbeat at the leader. A broker has one that waits.
 func (l *loop) takeBeat(c *call) {
 	hb := c.command.(metadata.Heartbeat)
+	hb.Damaged = hb.Damaged[:min(len(hb.Damaged), metadata.DamagedPartitionsMax)]
 	commands, err := l.liveness.beat(l.o.Clock.Now(), l.newest(), hb)
 	if err != nil {
 		c.answer(result{err: err, offset: l.image.Offset()})

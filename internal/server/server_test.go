@@ -196,7 +196,7 @@ func TestHandlersSeeTheConnection(t *testing.T) {
 	}, nil)
 	dial(t, s).ask(1, heartbeat("g"))
 	request := <-seen
-	got := *request.Conn
+	got := request.Conn
 	port := int32(s.Addrs()[0].(*net.TCPAddr).Port)
 	if got.Listener != "127.0.0.1:0" || got.Local != (api.Address{Host: "127.0.0.1", Port: port}) ||
 		got.Remote.String() != "127.0.0.1" || got.TLS || got.Principal != "User:ANONYMOUS" || got.ID == 0 {

@@ -94,9 +94,9 @@ func TestFileSectionsOverTLS(t *testing.T) {
 func TestTLSNamesTheHostThatTheClientDialled(t *testing.T) {
 	dir := t.TempDir()
 	pool := certificate(t, dir, "first")
-	seen := make(chan api.Conn, 1)
+	seen := make(chan *api.Conn, 1)
 	s := start(t, func(ctx context.Context, r *api.Request) api.Reply {
-		seen <- *r.Conn
+		seen <- r.Conn
 		return empty(ctx, r)
 	}, withTLS(dir))
 	conn, err := dialTLS(s, &tls.Config{RootCAs: pool, ServerName: "first"})

@@ -161,5 +161,6 @@ const (
 	roundSoon     = 5 * time.Millisecond  // before the next round of questions when there is news
 	roundMin      = 25 * time.Millisecond // between two rounds of questions, doubled up to roundMax
 	roundMax      = 400 * time.Millisecond
-	waitingLog    = 10 * time.Second // between two lines that say the same
+	waitingLog    = 3 * time.Second // between two lines that say the same
+	waitingWarn   = 3 * time.Second // from which on a person should see them
 )

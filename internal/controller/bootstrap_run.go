@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ type bootstrap struct {
 	timer   clock.Timer
 	waiting string // as the log says it
 	logged  time.Time
+	since   time.Time // it waits
 	result  *Start
 	err     error
 }
@@ -295,8 +297,15 @@ func (b *bootstrap) wait() {
 	if text == b.waiting && now.Sub(b.logged) < waitingLog {
 		return
 	}
+	if b.since.IsZero() {
+		b.since = now
+	}
 	b.waiting, b.logged = text, now
-	b.o.Logger.Info("not part of a cluster yet: " + text)
+	level := slog.LevelInfo // nodes that are started together wait for one another, and that is nothing to worry about
+	if now.Sub(b.since) >= waitingWarn {
+		level = slog.LevelWarn
+	}
+	b.o.Logger.Log(context.Background(), level, "not part of a cluster yet: "+text)
 }
 
 func (b *bootstrap) waitingFor() string {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"chronik/internal/clock"
 	"chronik/internal/config"
 	"chronik/internal/kafka"
 	"chronik/internal/log"
@@ -352,6 +353,14 @@ func TestCommittedIsNotCut(t *testing.T) {
 	}
 }
 
+// movingClock is moved while others look at it.
+type movingClock struct {
+	clock.System
+	seconds atomic.Int64
+}
+
+func (c *movingClock) Now() time.Time { return time.Unix(1_700_000_000+c.seconds.Load(), 0) }
+
 // Ten thousand partitions that want another in-sync set at once ask for it a bounded number at a time, each once.
 func TestProposalsAreBounded(t *testing.T) {
 	const partitions, workers = 10_000, 16
@@ -373,15 +382,15 @@ func TestProposalsAreBounded(t *testing.T) {
 		running.Add(-1)
 		return nil
 	}}
-	c := &testCluster{now: time.Now()}
-	n.clock = stopped{c: c}
+	clk := &movingClock{}
+	n.clock = clk
 	for range partitions {
 		p := newPartition(testID, "orders", &testDisk{}, config.Default().Topic, n)
 		apply(t, p, leading(0, 0, 1, 2))
-		p.look(c.now)
-		c.now = c.now.Add(defaultLagMax)
-		p.look(c.now)
-		p.look(c.now.Add(time.Second)) // one is outstanding
+		p.look(clk.Now())
+		clk.seconds.Add(int64(defaultLagMax / time.Second))
+		p.look(clk.Now())
+		p.look(clk.Now()) // one is outstanding
 	}
 	n.background.done.Wait()
 	if asked.Load() != partitions || most.Load() > workers {

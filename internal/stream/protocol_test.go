@@ -103,8 +103,10 @@ func leaderUnderTest(t *testing.T, l Limits) (*fakeNode, *fakePart) {
 	return c.nodes[1], p
 }
 
-func (n *fakeNode) connect(kind peer.Kind) *scriptConn {
-	c := newScriptConn(2, kind)
+func (n *fakeNode) connect(kind peer.Kind) *scriptConn { return n.connectAs(2, kind) }
+
+func (n *fakeNode) connectAs(id kafka.BrokerID, kind peer.Kind) *scriptConn {
+	c := newScriptConn(id, kind)
 	go n.streams.serve(c)
 	return c
 }
@@ -306,7 +308,6 @@ func TestHostileFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, p := leaderUnderTest(t, Limits{})
 		good := n.connect(peer.Hot)
-		good.broker = 2
 		good.follow(1, 3, 0)
 		good.take()
 		p.produce(1, 10)
@@ -319,8 +320,7 @@ func TestHostileFollower(t *testing.T) {
 			func(c *scriptConn) { c.follow(50, 3, 0); c.follow(50, 3, 0) },
 			func(c *scriptConn) { c.follow(60, 3, 0); synctest.Wait(); c.ack(60, 3, 1000) },
 		} {
-			bad := n.connect(peer.Hot)
-			bad.broker = 3
+			bad := n.connectAs(3, peer.Hot)
 			say(bad)
 			if synctest.Wait(); !bad.closed {
 				t.Errorf("%d: the connection lives", i)

@@ -80,7 +80,8 @@ func (h *realHistory) run() {
 	h.c.start()
 	for i := range h.parts {
 		for range 1 + h.rng.IntN(2) {
-			h.done.Go(func() { h.producer(realID(i), rand.New(rand.NewPCG(h.rng.Uint64(), 3))) })
+			rng := rand.New(rand.NewPCG(h.rng.Uint64(), 3))
+			h.done.Go(func() { h.producer(realID(i), rng) })
 		}
 	}
 	for range 60 {
@@ -183,11 +184,12 @@ func (h *realHistory) producer(id kafka.TopicPartition, rng *rand.Rand) {
 		if meta := h.c.meta.partition(id); rng.IntN(10) > 0 && meta.Leader > 0 {
 			n = h.c.nodes[meta.Leader]
 		}
-		if !n.up {
+		manager := n.serves.Load()
+		if manager == nil {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		p, err := n.manager.Partition(id)
+		p, err := manager.Partition(id)
 		if err == nil {
 			var a replica.Appended
 			ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
@@ -203,7 +205,7 @@ func (h *realHistory) producer(id kafka.TopicPartition, rng *rand.Rand) {
 			}
 		}
 		var protocol *kafka.Error
-		if err != nil && !errors.As(err, &protocol) && !errors.Is(err, context.DeadlineExceeded) && n.up {
+		if err != nil && !errors.As(err, &protocol) && !errors.Is(err, context.DeadlineExceeded) && n.serves.Load() == manager {
 			h.t.Errorf("%v", err)
 		}
 		time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)

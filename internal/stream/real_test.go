@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,7 +244,7 @@ type realNode struct {
 	manager *replica.Manager
 	peers   *peer.Node
 	streams *Streams
-	fatal   error
+	serves  atomic.Pointer[replica.Manager] // nil while it is down; for other goroutines than the test's
 }
 
 func newRealCluster(t testing.TB, n int, network *memnet, o Options) *realCluster {
@@ -309,9 +310,8 @@ func (n *realNode) start() {
 		n.address = listener.Addr().String()
 	}
 	logger := testLogger().With("node", n.id)
-	n.fatal = nil
 	n.store, err = store.Open(context.Background(), store.Options{
-		FS: fs, Dir: n.dir, NodeID: int32(n.id), Config: &cfg, Clock: clock.System{}, Logger: logger, Fatal: func(err error) { n.fatal = err },
+		FS: fs, Dir: n.dir, NodeID: int32(n.id), Config: &cfg, Clock: clock.System{}, Logger: logger, Fatal: func(error) {},
 	})
 	if err != nil {
 		t.Fatalf("node %d: %v", n.id, err)
@@ -337,6 +337,7 @@ func (n *realNode) start() {
 	n.streams.Start(n.manager)
 	n.manager.Start()
 	n.up = true
+	n.serves.Store(n.manager)
 }
 
 // meet tells everybody that is up of each other.
@@ -354,6 +355,7 @@ func (n *realNode) stop() {
 		return
 	}
 	n.up = false
+	n.serves.Store(nil)
 	n.streams.Close()
 	n.manager.Close()
 	_ = n.peers.Close()

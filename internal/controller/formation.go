@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 
-	"go.etcd.io/raft/v3"
 	raftpb "go.etcd.io/raft/v3/raftpb"
 
 	"chronik/internal/metadata"
@@ -56,10 +55,12 @@ func form(clusterID string, voters []metadata.Voter) *recovered {
 }
 
 // joining is the beginning of a node that has no metadata and gets them from others: no entry, no snapshot, no vote. The
-// hard state is that of an earlier process that did not get any either.
-func joining(hardState *raftpb.HardState) *recovered {
-	if hardState == nil || raft.IsEmptyHardState(hardState) {
-		hardState = &raftpb.HardState{}
+// hard state is that of an earlier process that did not get any either: its term and its vote count, what it was told to be
+// committed is not here.
+func joining(earlier *raftpb.HardState) *recovered {
+	hardState := &raftpb.HardState{}
+	if earlier != nil {
+		hardState.Term, hardState.Vote = earlier.Term, earlier.Vote
 	}
 	return &recovered{image: metadata.Empty(), meta: &raftpb.SnapshotMetadata{ConfState: &raftpb.ConfState{}}, hardState: hardState}
 }

@@ -30,9 +30,9 @@ func (m *machine) topics(t *testing.T, prefix string, count int, partitions int3
 // TestSnapshotInstallCrashes ends a node at each of its disk operations while it gets a snapshot from the leader: a voter
 // that is behind the others' log, and one that joins. It starts again and gets there.
 func TestSnapshotInstallCrashes(t *testing.T) {
-	stride := int64(2)
+	stride := int64(1)
 	if testing.Short() {
-		stride = 7
+		stride = 5
 	}
 	for _, joiner := range []bool{false, true} {
 		for step, more := int64(1), true; more; step += stride {

@@ -57,12 +57,27 @@ func (h *Handlers) doElectLeaders(ctx context.Context, r *Request, req *kmsg.Ele
 	e.list = slices.DeleteFunc(e.list, func(one election) bool {
 		return req.Topics == nil && errors.Is(one.err, kafka.ErrElectionNotNeeded)
 	})
+	rows := map[string]int{}
+	row := func(topic string) *kmsg.ElectLeadersResponseTopic {
+		i, ok := rows[topic]
+		if !ok {
+			i = len(resp.Topics)
+			rows[topic] = i
+			resp.Topics = append(resp.Topics, kmsg.ElectLeadersResponseTopic{Topic: topic})
+		}
+		return &resp.Topics[i]
+	}
+	for i := range req.Topics { // as in Kafka: every topic has a row, perhaps an empty one
+		row(req.Topics[i].Topic)
+	}
+	if req.Topics == nil && refused == nil {
+		for topic := range h.Store.Image().Topics() {
+			row(topic.Name)
+		}
+	}
 	for i := range e.list {
 		one := &e.list[i]
-		if n := len(resp.Topics); n == 0 || resp.Topics[n-1].Topic != one.topic {
-			resp.Topics = append(resp.Topics, kmsg.ElectLeadersResponseTopic{Topic: one.topic})
-		}
-		t := &resp.Topics[len(resp.Topics)-1]
+		t := row(one.topic)
 		t.Partitions = append(t.Partitions, kmsg.ElectLeadersResponseTopicPartition{
 			Partition: one.partition, ErrorCode: kafka.CodeOf(one.err), ErrorMessage: kafka.Message(one.err)})
 	}

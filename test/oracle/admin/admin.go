@@ -17,8 +17,38 @@ func Talk(s *pair.Side) {
 	describeTopics(s)
 	describePartitions(s)
 	createPartitions(s)
+	elections(s)
+	logDirs(s)
 	configs(s)
 	deleteTopics(s)
+}
+
+func elections(s *pair.Side) {
+	versions(0, 2, func(v int16) {
+		for _, kind := range []int8{0, 1, 7} {
+			req := kmsg.NewPtrElectLeadersRequest()
+			req.ElectionType, req.TimeoutMillis = kind, 20_000
+			req.Topics = []kmsg.ElectLeadersRequestTopic{{Topic: "made-2", Partitions: []int32{0, 1, 99}}, {Topic: "nowhere", Partitions: []int32{0}},
+				{Topic: "made-3"}}
+			pair.Call[*kmsg.ElectLeadersResponse](s, v, req)
+		}
+		all := kmsg.NewPtrElectLeadersRequest()
+		all.TimeoutMillis = 20_000
+		pair.Call[*kmsg.ElectLeadersResponse](s, v, all)
+	})
+}
+
+func logDirs(s *pair.Side) {
+	versions(1, 3, func(v int16) {
+		for _, topics := range [][]kmsg.DescribeLogDirsRequestTopic{
+			{}, {{Topic: "made-2", Partitions: []int32{0, 1, 99}}, {Topic: "nowhere", Partitions: []int32{0}}, {Topic: "made-3"}},
+		} {
+			req := kmsg.NewPtrDescribeLogDirsRequest()
+			req.Topics = topics
+			pair.Call[*kmsg.DescribeLogDirsResponse](s, v, req)
+			s.Without("Dir")
+		}
+	})
 }
 
 func versions(lowest, highest int16, each func(v int16)) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"chronik/internal/clock"
 	"chronik/internal/kafka"
 	"chronik/internal/metadata"
 	"chronik/internal/vfs"
@@ -26,7 +27,8 @@ type fleet struct {
 	voters   []VoterAddress
 	machines []*machine
 	tick     time.Duration
-	snapshot int64 // SnapshotBytes
+	snapshot int64         // SnapshotBytes
+	sync     time.Duration // that the disk takes for each
 	life     LifecycleOptions
 	// serve is what a process does once its controller is open; nil for process.serve.
 	serve func(p *process, c *Controller, directory [16]byte) error
@@ -82,6 +84,16 @@ func (f *fleet) add(id kafka.BrokerID, voters []VoterAddress, join string) *mach
 	m := &machine{f: f, id: id, address: fmt.Sprintf("node%d:9291", id), voters: voters, join: join, fs: vfs.NewMem(0)}
 	f.machines = append(f.machines, m)
 	return m
+}
+
+// disk is the machine's, as slow as it is.
+func (m *machine) disk() vfs.FS {
+	if m.f.sync == 0 {
+		return m.fs
+	}
+	slow := vfs.NewFault(m.fs, clock.System{})
+	slow.Add(vfs.Rule{Op: vfs.OpSync, Delay: m.f.sync})
+	return slow
 }
 
 // wipe gives the machine an empty disk.
@@ -173,7 +185,8 @@ func (p *process) run() error {
 	p.links = NewLinks(LinksOptions{Peers: p.node, Logger: log})
 	p.mu.Unlock()
 	p.node.listen()
-	start, err := Bootstrap(p.ctx, BootstrapOptions{Links: p.links, FS: m.fs, Dir: "/data/metadata", WALFileBytes: 64 << 10, ClusterID: clusterID,
+	disk := m.disk()
+	start, err := Bootstrap(p.ctx, BootstrapOptions{Links: p.links, FS: disk, Dir: "/data/metadata", WALFileBytes: 64 << 10, ClusterID: clusterID,
 		Voters: m.voters, Join: m.join, Logger: log, SetClusterID: func(id string) error { return m.setIdentity(directory, id) }})
 	if err != nil {
 		return err
@@ -181,7 +194,7 @@ func (p *process) run() error {
 	if _, clusterID, err = m.identity(); err != nil {
 		return err
 	}
-	c, err := Open(Options{FS: m.fs, Dir: "/data/metadata", NodeID: m.id, Directory: directory, ClusterID: clusterID, Joined: clusterID != "",
+	c, err := Open(Options{FS: disk, Dir: "/data/metadata", NodeID: m.id, Directory: directory, ClusterID: clusterID, Joined: clusterID != "",
 		Lifecycle: f.life, LastHeard: p.node.LastHeard,
 		ClusterAddress: m.address, Transport: p.links, Start: start, tick: f.tick, SnapshotBytes: f.snapshot, entriesKept: 20, WALFileBytes: 64 << 10, EventsRetained: 16,
 		Logger: log, Fatal: func(err error) {

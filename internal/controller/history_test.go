@@ -60,6 +60,7 @@ func (h *history) run(rng *rand.Rand) {
 	f.net.delay = time.Duration(1+rng.Int64N(20)) * time.Millisecond
 	f.net.loss = rng.Float64() * 0.05
 	f.snapshot = 4 << 10
+	f.sync = time.Duration(rng.Int64N(20)) * time.Millisecond
 	h.blocks, h.written = map[kafka.ProducerID]bool{}, map[int][2]int{}
 	f.startAll()
 	f.formed()

@@ -16,8 +16,26 @@ import (
 func started(t *testing.T, set ...string) *node.Cluster {
 	t.Helper()
 	c := node.NewCluster(t, 3, set...)
+	explain(t, c)
 	c.Start()
 	return c
+}
+
+// explain has a failed test tell what the nodes that still run know.
+func explain(t *testing.T, c *node.Cluster) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, m := range c.Alive() {
+			for _, what := range []string{"cluster", "topics"} {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				body, err := get(ctx, m, what)
+				t.Logf("node %d: /v1/%s: %s %v", m.ID, what, body, err)
+				cancel()
+			}
+		}
+	})
 }
 
 // client is one that notices a failover soon.

@@ -208,19 +208,31 @@ func orEmpty(s []kafka.BrokerID) []kafka.BrokerID { return append([]kafka.Broker
 func ask[T any](t *testing.T, m *node.Member, path string) T {
 	t.Helper()
 	var v T
-	res, err := http.Get("http://" + m.HTTP + "/v1/" + path)
+	body, err := get(within(t, time.Minute), m, path)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK {
-		t.Fatalf("node %d: /v1/%s: %s %s %v", m.ID, path, res.Status, body, err)
+		t.Fatalf("node %d: /v1/%s: %v", m.ID, path, err)
 	}
 	if err := json.Unmarshal(body, &v); err != nil {
 		t.Fatalf("node %d: /v1/%s: %v: %s", m.ID, path, err, body)
 	}
 	return v
+}
+
+func get(ctx context.Context, m *node.Member, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.HTTP+"/v1/"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s", res.Status)
+	}
+	return body, err
 }
 
 // events is one node's event stream.

@@ -32,6 +32,7 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	c := node.NewClusterIn(t, dir, 3, "wal.file.bytes=4194304", "wal.max.bytes=33554432", "checkpoint.bytes=8388608", "log.segment.bytes=4194304")
+	explain(t, c)
 	for _, d := range disks { // the nodes' configuration is to survive
 		syncDisk(t, d)
 	}

@@ -80,6 +80,9 @@ func start(t *testing.T, name, binary string, args ...string) *program {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
+		if said := p.stderr.String(); t.Failed() && said != "" {
+			t.Logf("%s says at the end:\n%s", p.name, said[max(0, len(said)-6000):])
+		}
 	})
 	return p
 }

@@ -55,13 +55,16 @@ func (c adminCluster) Replica(tp kafka.TopicPartition) (admin.Replica, bool) {
 	if err != nil {
 		return admin.Replica{}, false
 	}
-	v := p.View()
+	v := p.Status()
 	r := admin.Replica{
 		Leads: v.Leads, LeaderEpoch: v.LeaderEpoch, LogStart: v.LogStart, LogEnd: v.LogEnd, Durable: v.Durable,
-		HighWatermark: v.HighWatermark, Lease: v.Lease, Proposed: v.Proposed, ProposedWhy: v.ProposedWhy,
+		HighWatermark: v.HighWatermark, Lease: v.Held,
+	}
+	if v.Proposal != nil {
+		r.Proposed, r.ProposedWhy = v.Proposal.ISR, v.Proposal.Reason
 	}
 	for _, f := range v.Followers {
-		r.Followers = append(r.Followers, admin.Follower{Broker: f.Broker, Connected: f.Streamed, Since: f.Since, Durable: f.Durable, Lagging: f.Lagging})
+		r.Followers = append(r.Followers, admin.Follower{Broker: f.Broker, Connected: f.Connected, Since: f.Since, Durable: f.Durable, Lagging: f.Lagging})
 	}
 	return r, true
 }

@@ -101,14 +101,14 @@ type followerLag struct {
 func (b *Broker) followerSamples(add func(admin.Sample)) {
 	lags := map[kafka.BrokerID]*followerLag{}
 	for _, p := range b.replicas.Partitions() {
-		v := p.View()
+		v := p.Status()
 		for _, f := range v.Followers {
 			lag := lags[f.Broker]
 			if lag == nil {
 				lag = &followerLag{}
 				lags[f.Broker] = lag
 			}
-			if !f.Streamed {
+			if !f.Connected {
 				lag.absent++
 			}
 			if f.Durable >= 0 {

@@ -21,7 +21,7 @@ func clusterSuite(ctx context.Context, o *SuiteOptions) error {
 	idle := t.memory(ctx)
 	s := &subject{binary: o.Binary, dir: t.dir, addr: strings.Join(t.bootstrap(), ","), topics: map[string]string{}}
 	rows := clusterRows(o, s, t.bootstrap())
-	if err := runRows(ctx, o, rows); err != nil || o.Only != "" {
+	if err := runRows(ctx, o, rows); err != nil || o.Only != "" && o.Only != OnlyAbsolutes {
 		return err
 	}
 	return t.absolutes(ctx, o, idle)

@@ -286,6 +286,6 @@ minutes. Nothing else should run on the machine. It takes several minutes.`,
 	f.StringVar(&o.PeerName, "peer-name", "peer", "what to call it")
 	f.IntVar(&o.Rounds, "rounds", 5, "rounds of each row")
 	f.DurationVar(&o.Duration, "duration", 3*time.Second, "how long to measure each time")
-	f.StringVar(&o.Only, "only", "", "only rows whose name contains this")
+	f.StringVar(&o.Only, "only", "", "only rows whose name contains this; absolutes for what has no yardstick: starts, memory, topics, failover")
 	return cmd
 }

@@ -230,11 +230,14 @@ func summaryOf(v *admin.ClusterView) string {
 	if v == nil {
 		return ""
 	}
-	controller := "no controller"
-	if v.Controller >= 0 {
-		controller = fmt.Sprintf("controller %d", v.Controller)
+	return fmt.Sprintf("cluster: %d of %d brokers live, %s, %d offline of %d partitions", liveOf(v), len(v.Brokers), controllerOf(v), v.Offline, v.Partitions)
+}
+
+func controllerOf(v *admin.ClusterView) string {
+	if v.Controller < 0 {
+		return "no controller"
 	}
-	return fmt.Sprintf("cluster: %d of %d brokers live, %s, %d offline of %d partitions", liveOf(v), len(v.Brokers), controller, v.Offline, v.Partitions)
+	return fmt.Sprintf("controller %d", v.Controller)
 }
 
 // panelLocked is the live status.
@@ -246,11 +249,12 @@ func (s *devScreen) panelLocked() []string {
 	cluster := newest(views)
 	head := "chronik: no node answers yet"
 	if cluster != nil {
-		head = fmt.Sprintf("%s, %d under-replicated, %d topics, metadata at %d", summaryOf(cluster), cluster.UnderReplicated, cluster.Topics, cluster.Offset)
+		head = fmt.Sprintf("%d of %d live, %s, %d partitions: %d offline, %d under-replicated", liveOf(cluster), len(cluster.Brokers),
+			controllerOf(cluster), cluster.Partitions, cluster.Offline, cluster.UnderReplicated)
 	}
 	var table strings.Builder
 	t := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "NODE\tSTATE\tLEADS\tIN SYNC\tMETADATA\tPROCESS\tKAFKA\tHTTP\tFOR")
+	_, _ = fmt.Fprintln(t, "NODE\tSTATE\tFOR\tLEADS\tIN SYNC\tMETADATA\tPROCESS\tKAFKA\tHTTP")
 	for _, n := range s.laid {
 		_, _ = fmt.Fprintln(t, strings.Join(s.rowLocked(n, cluster), "\t"))
 	}
@@ -276,13 +280,13 @@ func (s *devScreen) rowLocked(n nodes.Node, cluster *admin.ClusterView) []string
 	switch {
 	case view != nil:
 		offset = strconv.FormatInt(int64(view.Offset), 10)
-	case st.State == nodes.Serving:
+	case st.State == nodes.Serving && s.now().Sub(st.Since) > 2*devLook: // it was asked
 		offset = "no answer"
 	}
 	if st.Pid > 0 {
 		pid = strconv.Itoa(st.Pid)
 	}
-	return []string{strconv.Itoa(n.ID), state, leads, inSync, offset, pid, n.Kafka, n.HTTP, ago(s.now().Sub(since))}
+	return []string{strconv.Itoa(n.ID), state, ago(s.now().Sub(since)), leads, inSync, offset, pid, n.Kafka, n.HTTP}
 }
 
 // ago prints a time span for a table.

@@ -315,10 +315,10 @@ func TestDevPanelFits(t *testing.T) {
 		{ID: 1, State: admin.StateLive, Since: now.Add(-90 * time.Second), Leads: 5, Replicas: 9, InSync: 9}, {ID: 2, State: admin.StateFenced, Since: now}}}
 	s.mu.views[1] = &offset
 	want := `
-cluster: 1 of 2 brokers live, controller 2, 0 offline of 9 partitions, 4 under-replicated, 3 topics, metadata at 12
-NODE  STATE               LEADS  IN SYNC  METADATA   PROCESS  KAFKA           HTTP            FOR
-1     live                5      9 of 9   12         7        127.0.0.1:9092  127.0.0.1:6092  1m30s
-2     fenced, controller  0      0 of 0   no answer  7        127.0.0.1:9093  127.0.0.1:6093  0s`
+1 of 2 live, controller 2, 9 partitions: 0 offline, 4 under-replicated
+NODE  STATE               FOR    LEADS  IN SYNC  METADATA   PROCESS  KAFKA           HTTP
+1     live                1m30s  5      9 of 9   12         7        127.0.0.1:9092  127.0.0.1:6092
+2     fenced, controller  0s     0      0 of 0   no answer  7        127.0.0.1:9093  127.0.0.1:6093`
 	if got := strings.Join(s.panelLocked(), "\n"); got != want {
 		t.Errorf("the panel is\n%s\nwant\n%s", got, want)
 	}

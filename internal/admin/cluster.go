@@ -41,6 +41,7 @@ type Replica struct {
 	LogEnd        kafka.Offset
 	Durable       kafka.Offset // fsynced here
 	HighWatermark kafka.Offset
+	Damaged       int // ranges of offsets that are not as they were written
 	// Lease is whether the node may answer for it now: a leader that the controller has not answered for longer than its
 	// lease keeps reads and acks=1 waiting.
 	Lease bool

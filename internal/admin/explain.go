@@ -54,6 +54,7 @@ type LiveView struct {
 	LogEnd        kafka.Offset      `json:"log_end"`
 	Durable       kafka.Offset      `json:"durable_end"`
 	HighWatermark kafka.Offset      `json:"high_watermark"`
+	Damaged       int               `json:"damaged_ranges"` // offsets that are not as they were written, and not served
 	Lease         bool              `json:"lease"`
 	Proposed      []kafka.BrokerID  `json:"proposed_isr,omitempty"`
 	Followers     []FollowerView    `json:"followers,omitempty"`
@@ -116,7 +117,7 @@ func since(history []ChangeView, same func(a, b ChangeView) bool) *ChangeView {
 func liveView(r Replica) *LiveView {
 	v := &LiveView{
 		Role: "follower", LeaderEpoch: r.LeaderEpoch, LogStart: r.LogStart, LogEnd: r.LogEnd, Durable: r.Durable, HighWatermark: r.HighWatermark,
-		Lease: r.Lease, Proposed: r.Proposed,
+		Damaged: r.Damaged, Lease: r.Lease, Proposed: r.Proposed,
 	}
 	if r.Leads {
 		v.Role = "leader"
@@ -207,6 +208,9 @@ func (x *explainer) waits() []string {
 		case !up:
 			add("its preferred leader is another: %s", sentence)
 		}
+	}
+	if x.live != nil && x.live.Damaged > 0 {
+		add("%d ranges of offsets on this node are damaged and not served (its log names them); another replica replaces this one's copy, if there is another", x.live.Damaged)
 	}
 	if x.live != nil && x.live.Role == "leader" {
 		w = append(w, x.leaderWaits()...)

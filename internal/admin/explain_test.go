@@ -110,6 +110,7 @@ func TestExplainLive(t *testing.T) {
 	}
 	e = set(Replica{Leads: true, LogEnd: 5, Durable: 5, HighWatermark: 5, Proposed: []kafka.BrokerID{1, 2, 3}, ProposedWhy: "broker 3 has caught up"})
 	wants(t, e, "the in-sync set is not whole", "has not decided on the in-sync set 1, 2 and 3 that the leader asked for (broker 3 has caught up)", "broker.lease.ms")
+	wants(t, set(Replica{Lease: true, Damaged: 2}), "the in-sync set is not whole", "2 ranges of offsets on this node are damaged")
 	if e := set(Replica{LogEnd: 5, HighWatermark: 3}); e.Live.Role != "follower" || len(e.WaitsFor) != 1 || !strings.Contains(e.OutOfSync[0].Why, "its leader knows") {
 		t.Errorf("%+v", e)
 	}

@@ -58,7 +58,7 @@ func (c adminCluster) Replica(tp kafka.TopicPartition) (admin.Replica, bool) {
 	v := p.Status()
 	r := admin.Replica{
 		Leads: v.Leads, LeaderEpoch: v.LeaderEpoch, LogStart: v.LogStart, LogEnd: v.LogEnd, Durable: v.Durable,
-		HighWatermark: v.HighWatermark, Lease: v.Held,
+		HighWatermark: v.HighWatermark, Damaged: len(v.Damaged), Lease: v.Held,
 	}
 	if v.Proposal != nil {
 		r.Proposed, r.ProposedWhy = v.Proposal.ISR, v.Proposal.Reason

@@ -278,3 +278,51 @@ func FuzzPayload(f *testing.F) {
 		}
 	})
 }
+
+// TestHalfInstalledSnapshot: of a snapshot from another node that was never whole here only the vote counts. What was there
+// before still is, and what the snapshot's beginning says is committed is not.
+func TestHalfInstalledSnapshot(t *testing.T) {
+	hs := func(term, commit uint64) *raftpb.HardState {
+		vote := uint64(77)
+		return &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}
+	}
+	index, term := uint64(41), uint64(9)
+	meta := &raftpb.SnapshotMetadata{Index: &index, Term: &term, ConfState: &raftpb.ConfState{Voters: []uint64{RaftID(directory)}}}
+	half, err := appendSnapshotBegin(nil, snapshotInstalled, meta, hs(9, 41))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, chunk, end := formation(t)
+	entryIndex, entryTerm := uint64(2), uint64(2)
+	entries, err := appendAppend(nil, hs(2, 2), []*raftpb.Entry{{Index: &entryIndex, Term: &entryTerm}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fold := func(payloads ...[]byte) *recovered {
+		t.Helper()
+		r := &recovered{}
+		for i, p := range payloads {
+			if err := r.add(wal.LSN(i+1), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.check(); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	r := fold(begin, chunk, end, entries, half)
+	if r.image == nil || r.image.ClusterID() != "hand" || r.last() != 2 || r.hardState.GetCommit() != 2 || r.hardState.GetTerm() != 9 || r.hardState.GetVote() != 77 {
+		t.Fatalf("last %d, hard state %v", r.last(), r.hardState)
+	}
+	r = fold(half)
+	if !r.joining || r.image != nil {
+		t.Fatalf("a node that joined: %+v", r)
+	}
+	if r = joining(r.hardState); r.hardState.GetTerm() != 9 || r.hardState.GetVote() != 77 || r.hardState.GetCommit() != 0 {
+		t.Fatalf("it starts with %v", r.hardState)
+	}
+	if r = fold(begin, chunk); r.joining || r.image != nil || r.hardState != nil {
+		t.Fatalf("a node that died while it formed a cluster: %+v", r)
+	}
+}

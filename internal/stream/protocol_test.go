@@ -440,3 +440,82 @@ func (n scriptNetwork) dial(_ context.Context, to kafka.BrokerID, kind peer.Kind
 	n.conns <- c
 	return c, nil
 }
+
+// While the follower's disk is busy small appends are held together: until an ack, or until they are worth a write.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leaderUnderTest(t, Limits{})
+		q := n.apply(partitionID(1), 1, 3, 1, 2)
+		a := n.connect(peer.Hot)
+		a.follow(1, 3, 0)
+		a.take()
+		sent := kafka.Offset(0)
+		step := func(want kafka.Offset, what string) {
+			t.Helper()
+			if sent = appends(t, a.take(), 1, sent); sent != want {
+				t.Fatalf("%s: sent up to %d, not %d", what, sent, want)
+			}
+		}
+		for i := range kafka.Offset(smallWrites) {
+			p.produce(1, 100)
+			step(i+1, "the first go at once")
+		}
+		p.produce(1, 100)
+		p.produce(1, 100)
+		step(smallWrites, "more are held")
+		a.ack(1, 3, 1)
+		step(smallWrites+2, "an ack sends what is held")
+		for range smallWrites {
+			p.produce(1, 100)
+			a.take()
+		}
+		sent = 2*smallWrites + 1
+		p.produce(1, 100)
+		step(2*smallWrites+1, "held again")
+		p.produce(1, holdBytes)
+		step(2*smallWrites+4, "enough for a write")
+
+		// Another partition's is held behind the first one's; it goes when nothing is under way, ack or not.
+		a.say(frameFollow, follow{session: 2, id: q.id, leaderEpoch: 3, logEnd: 0, lastEpoch: -1, brokerEpoch: 1}.appendTo(nil))
+		a.take()
+		p.produce(1, 100)
+		a.take()
+		q.produce(1, 100)
+		for _, f := range a.take() {
+			if f.Type == frameAppend {
+				t.Fatal("it was not held")
+			}
+		}
+		a.say(frameStop, appendStop(nil, 1))
+		if end := appends(t, a.take(), 2, 0); end != 1 {
+			t.Errorf("what is held waits for an ack that will not come: sent up to %d", end)
+		}
+		_ = a.Close()
+		n.c.close()
+	})
+}
+
+// What a partition has under way when it moves holds up nobody: the follower acknowledges it no more.
+func TestMoveFreesTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leaderUnderTest(t, Limits{PartitionWindow: 20_000, CatchUpBytes: 30_000})
+		a := n.connect(peer.Hot)
+		a.follow(1, 3, 0)
+		a.take()
+		for range 100 {
+			p.produce(1, 1000)
+			synctest.Wait()
+		}
+		a.ack(1, 3, 1)
+		a.ack(1, 3, 10)
+		frames := a.take()
+		if last := frames[len(frames)-1]; last.Type != frameMove {
+			t.Fatalf("it is far behind, and the last frame is %d", last.Type)
+		}
+		if st := n.streams.Stats(); st.InFlightBytes != 0 {
+			t.Errorf("%d bytes are under way", st.InFlightBytes)
+		}
+		_ = a.Close()
+		n.c.close()
+	})
+}

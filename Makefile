@@ -11,7 +11,7 @@ SEEDS ?= 3000
 SIMSEEDS ?= 300
 COUNT ?= 1
 
-.PHONY: help run build test unit fake clients kills race sim mutate fuzz bench lint oracle powercut crash proto docs clean
+.PHONY: help run build test unit fake clients kills cluster race sim mutate fuzz bench lint oracle powercut crash proto docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ build: ## bin/chronik, one static binary
 	@mkdir -p bin
 	$(GO) build -trimpath -o bin/chronik ./cmd/chronik
 
-test: build lint unit fake clients kills powercut ## what CI runs
+test: build lint unit fake clients kills powercut cluster ## what CI runs
 
 unit: ## unit, model and crash-simulation tests of all packages
 	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v '^chronik/test/') ./test/mutate
@@ -40,6 +40,9 @@ powercut: build ## power cuts on a real ext4 file system in a loop-mounted image
 
 kills: build ## kill -9 and power cuts under load, then every acknowledged record back (short)
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 10m -v ./test/crash 2>&1 | scripts/quiet-test.sh
+
+cluster: build ## three real nodes: the original's tests, restarts, no controller, clients while nodes are killed, power cuts
+	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 15m -v ./test/cluster ./test/node 2>&1 | scripts/quiet-test.sh
 
 crash: build ## the same with 1 GB of text (long; power cuts need root)
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 60m -v ./test/crash -long 2>&1 | scripts/quiet-test.sh

@@ -173,6 +173,48 @@ func TestRestarts(t *testing.T) {
 	stopAndCompare(t, c, map[string]int{topic: -1})
 }
 
+// A leader whose followers do not move acknowledges nothing: when it is killed, and they are before they have read what it sent them,
+// they go on without it, and nothing that was acknowledged is missing.
+func TestAcksNeedReplicas(t *testing.T) {
+	t.Parallel()
+	c := started(t)
+	const topic, partitions = "needed", 3
+	create(t, c, partitions, topic)
+	p := newProducer(t, c.Bootstrap(), topic, partitions)
+	for i := range 3 {
+		p.await(t, 200)
+		inSync(t, c, topic)
+		d, err := partition(within(t, 10*time.Second), c.Members[i], topic, int32(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leader := c.Member(int(d.Leader))
+		others := slices.DeleteFunc(slices.Clone(c.Members), func(m *node.Member) bool { return m == leader })
+		for _, m := range others {
+			m.Freeze()
+		}
+		time.Sleep(300 * time.Millisecond)
+		for _, m := range others {
+			m.Kill()
+		}
+		leader.Kill()
+		for _, m := range others {
+			m.Launch()
+		}
+		for _, m := range others {
+			if err := m.AwaitServing(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.await(t, 2000) // more than were on their way
+		leader.Start()
+	}
+	inSync(t, c, topic)
+	p.stop(t)
+	p.verify(t, c)
+	stopAndCompare(t, c, map[string]int{topic: -1})
+}
+
 func mustMetadata(t *testing.T, m *node.Member) kadm.Metadata {
 	t.Helper()
 	meta, err := m.Metadata(within(t, 30*time.Second))

@@ -1,4 +1,5 @@
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaConnectionError
 
 from work import BOOTSTRAP, GROUP, MODE, TOPIC, going, produce, say
 
@@ -18,7 +19,11 @@ if MODE == "produce":
 else:
     c = KafkaConsumer(TOPIC, group_id=GROUP, auto_offset_reset="earliest", auto_commit_interval_ms=200, session_timeout_ms=6000, heartbeat_interval_ms=500, **COMMON)
     while going():
-        for records in c.poll(timeout_ms=200).values():
+        try:
+            polled = c.poll(timeout_ms=200)
+        except KafkaConnectionError:  # it does not try another broker by itself
+            continue
+        for records in polled.values():
             for r in records:
                 say("got", r.partition, r.offset, r.value.decode())
     c.close()

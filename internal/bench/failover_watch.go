@@ -81,7 +81,7 @@ func (w *leaderWatch) follow(ctx context.Context, addr string) {
 			}
 		}
 		if conn != nil {
-			state, err := askState(conn, in, w.topic)
+			state, err := askState(conn, in, w.topic, watchTimeout)
 			if err != nil {
 				_ = conn.Close()
 				conn = nil
@@ -94,8 +94,8 @@ func (w *leaderWatch) follow(ctx context.Context, addr string) {
 }
 
 // askState is a Metadata request, in the last version before flexible encoding.
-func askState(conn net.Conn, in *bufio.Reader, topic string) (*clusterState, error) {
-	if err := conn.SetDeadline(time.Now().Add(watchTimeout)); err != nil {
+func askState(conn net.Conn, in *bufio.Reader, topic string, timeout time.Duration) (*clusterState, error) {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
 	}
 	req := kmsg.NewMetadataRequest()

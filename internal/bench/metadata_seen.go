@@ -101,7 +101,7 @@ type asker struct {
 // sees asks until the topic is there.
 func (a *asker) sees(ctx context.Context, name string, partitions int) (time.Time, error) {
 	for {
-		state, err := askState(a.conn, a.in, name)
+		state, err := askState(a.conn, a.in, name, seenMax)
 		var unknown *notThere
 		if err != nil && !errors.As(err, &unknown) {
 			return time.Time{}, fmt.Errorf("bench: ask a broker for topic %s: %w", name, err)

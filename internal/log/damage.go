@@ -86,6 +86,9 @@ func soundEndLocked(start place) place {
 
 // readError is that of a read which came upon bytes that no scrub had found yet.
 func (l *Log) readError(err error) error {
+	if err == nil { // before anything is allocated to look into it
+		return nil
+	}
 	var broken *Corruption
 	if errors.As(err, &broken) {
 		return fmt.Errorf("%w (%w)", kafka.ErrCorruptMessage.With("%s cannot be read here", l.o.Name), err)

@@ -111,6 +111,9 @@ func (c *cluster) converge(what string) bool {
 		why := c.unconverged()
 		if why == "" {
 			c.trace.note("converged %s after %v", what, time.Since(began))
+			c.mu.Lock()
+			c.mu.slowest = max(c.mu.slowest, time.Since(began))
+			c.mu.Unlock()
 			return true
 		}
 		if time.Since(began) > convergeLimit {

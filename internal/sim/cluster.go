@@ -28,11 +28,13 @@ type cluster struct {
 		failures []string
 		over     bool
 		clients  int
+		slowest  time.Duration // convergence
 	}
 }
 
 func newCluster(p *plan) (*cluster, error) {
 	c := &cluster{plan: p, trace: newTrace()}
+	c.trace.alarm = func(line string) { c.fail("invariant 6: %s", line) }
 	c.net = simnet.New(simnet.Options{
 		Seed: p.seed, DelayMin: p.delayMin, DelayMax: p.delayMax, SlowOneIn: p.slowOneIn, SlowMax: p.slowMax,
 	})

@@ -34,6 +34,7 @@ const (
 	faultReadError
 	faultFull
 	faultJump
+	faultCorrupt
 )
 
 func (k faultKind) String() string { return faultKinds[k].name }
@@ -65,6 +66,7 @@ var faultKinds = [...]struct {
 	faultReadError:     {"a read fails", 1, (*nemesis).readError},
 	faultFull:          {"disk full", 2, (*nemesis).full},
 	faultJump:          {"clock jumps", 3, (*nemesis).jump},
+	faultCorrupt:       {"bit flip", 3, (*nemesis).corrupt},
 }
 
 // nemesis carries out a plan's faults.
@@ -253,6 +255,12 @@ func (m *nemesis) full(f fault, _ *rand.Rand) func() {
 
 func (m *nemesis) jump(f fault, _ *rand.Rand) func() {
 	m.node(f).clock.jump(f.amount)
+	return nil
+}
+
+// corrupt flips a bit of a segment on the disk of a node, which may be running or not.
+func (m *nemesis) corrupt(f fault, rng *rand.Rand) func() {
+	m.node(f).corrupt(rng)
 	return nil
 }
 

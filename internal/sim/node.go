@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -170,6 +172,33 @@ func (n *node) replaceDisk() {
 	defer n.lock()()
 	n.crashLocked(nil, false)
 	n.disk = vfs.NewMem(0)
+}
+
+// corrupt flips a bit somewhere in a segment.
+func (n *node) corrupt(rng *rand.Rand) {
+	defer n.lock()()
+	disk := n.disk
+	if inc := n.running(); inc != nil {
+		disk = inc.disk
+	}
+	var segments []string
+	dirs, _ := disk.ReadDir(path.Join(dataDir, "partitions"))
+	for _, dir := range dirs {
+		names, _ := disk.ReadDir(path.Join(dataDir, "partitions", dir))
+		for _, name := range names {
+			file := path.Join(dataDir, "partitions", dir, name)
+			if info, err := disk.Stat(file); err == nil && info.Size > 0 && strings.HasSuffix(name, ".log") {
+				segments = append(segments, file)
+			}
+		}
+	}
+	if len(segments) == 0 {
+		return
+	}
+	file := segments[rng.IntN(len(segments))]
+	info, _ := disk.Stat(file)
+	at := rng.Int64N(info.Size)
+	n.cluster.trace.note("n%d: byte %d of %d of %s is flipped: %v", n.id, at, info.Size, file, disk.Corrupt(file, at, 1<<rng.IntN(8)))
 }
 
 func (n *node) roomAgain() {

@@ -21,6 +21,7 @@ type plan struct {
 	producers  int
 	duration   time.Duration // of the safety phase
 	faults     []fault
+	corrupts   bool // one of them flips a bit
 }
 
 // fault is one thing that the nemesis does, and undoes later.
@@ -56,7 +57,7 @@ func drawPlan(seed uint64) *plan {
 	if rng.IntN(4) == 0 { // followers fall out of the ISR sooner
 		p.set = append(p.set, "replica.lag.time.max.ms=2000")
 	}
-	wiped := false
+	lost := false // a disk, or a part of one: that is tolerated once
 	for at := between(rng, 0, 2*time.Second); at < p.duration; at += between(rng, 300*time.Millisecond, 5*time.Second) {
 		f := fault{at: at, kind: drawKind(rng), node: 1 + rng.IntN(p.nodes), lasts: between(rng, 0, 6*time.Second)}
 		f.other = 1 + (f.node+rng.IntN(p.nodes-1))%p.nodes
@@ -64,11 +65,15 @@ func drawPlan(seed uint64) *plan {
 		if f.kind == faultJump || f.kind == faultStall {
 			f.amount = between(rng, time.Second, 30*time.Second)
 		}
-		if f.kind == faultWipe {
-			if wiped { // one lost disk is tolerated, two are not
+		if f.kind == faultWipe || f.kind == faultCorrupt {
+			if lost {
 				f.kind = faultKill
 			}
-			wiped = true
+			lost = true
+		}
+		if f.kind == faultCorrupt {
+			p.corrupts = true
+			p.set = append(p.set, "log.scrub.interval.ms=2000")
 		}
 		p.faults = append(p.faults, f)
 	}

@@ -16,6 +16,7 @@ type Report struct {
 	Failures []string      // broken invariants; empty if all hold
 	Acked    int           // records
 	Took     time.Duration // of fake time
+	Slowest  time.Duration // convergence after faults healed
 	Digest   uint64        // of every delivery and every line of the trace
 	Trace    []byte
 }
@@ -41,7 +42,7 @@ func Run(seed uint64) Report {
 	}
 	c.background.Wait()
 	return Report{
-		Seed: seed, Failures: c.failures(), Acked: w.acked, Took: time.Since(began),
+		Seed: seed, Failures: c.failures(), Acked: w.acked, Took: time.Since(began), Slowest: c.mu.slowest,
 		Digest: c.trace.digest() ^ c.net.Digest(), Trace: c.trace.bytes(),
 	}
 }
@@ -63,6 +64,10 @@ func (c *cluster) phases(w *workload) {
 	m.healAll()
 	c.converge("after the faults")
 	time.Sleep(time.Second)
+	if c.plan.corrupts { // the scrub has to come by, and a replica to be made whole
+		time.Sleep(15 * time.Second)
+		c.converge("after the scrub")
+	}
 	c.trace.note("everybody loses power, under load")
 	m.powerAll(fault{}, rand.New(rand.NewPCG(c.plan.seed, 77)))()
 	c.converge("after the loss of power")

@@ -97,8 +97,8 @@ func replay(t *testing.T, seed uint64) {
 	began := time.Now()
 	var r Report
 	synctest.Test(t, func(*testing.T) { r = Run(seed) })
-	fmt.Printf("seed %d: %d records acknowledged, %v of fake time in %v, digest %016x\n", seed, r.Acked,
-		r.Took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), r.Digest)
+	fmt.Printf("seed %d: %d records acknowledged, %v of fake time in %v, converged within %v, digest %016x\n", seed, r.Acked,
+		r.Took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), r.Slowest.Round(time.Millisecond), r.Digest)
 	if len(r.Failures) > 0 || os.Getenv("CHRONIK_SIM_TRACE") != "" {
 		name := filepath.Join(os.TempDir(), fmt.Sprintf("chronik-sim-%d.trace", seed))
 		if err := os.WriteFile(name, r.Trace, 0o644); err != nil {

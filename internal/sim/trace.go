@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +18,12 @@ type trace struct {
 	mu    sync.Mutex
 	began time.Time
 	buf   bytes.Buffer
+	alarm func(line string) // of a node's log, when it says what must never be; see alarms
+}
+
+// alarms are what a node logs only when an invariant is in danger.
+var alarms = []string{
+	"a leader asks to cut what is committed", // invariant 6; the node refuses
 }
 
 func newTrace() *trace { return &trace{began: time.Now()} }
@@ -65,6 +72,12 @@ type lineWriter struct {
 }
 
 func (w lineWriter) Write(b []byte) (int, error) {
-	w.trace.line(w.who + " " + string(bytes.TrimSpace(b)))
+	line := w.who + " " + string(bytes.TrimSpace(b))
+	w.trace.line(line)
+	for _, alarm := range alarms {
+		if strings.Contains(line, alarm) {
+			w.trace.alarm(line)
+		}
+	}
 	return len(b), nil
 }

@@ -99,13 +99,9 @@ func (s *Server) asked(question func(Cluster, *http.Request) (answer any, status
 		} else {
 			status = http.StatusOK
 		}
-		// The deadline is the connection's: it must be gone when another request comes on it, and what is left in the
-		// server's buffer must go under it.
-		control := http.NewResponseController(w)
-		_ = control.SetWriteDeadline(time.Now().Add(s.answerMax))
+		// The server takes it away again before the next request on the connection.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.answerMax))
 		reply(w, status, answer)
-		_ = control.Flush() // a client that is gone reads nothing
-		_ = control.SetWriteDeadline(time.Time{})
 	}
 }
 

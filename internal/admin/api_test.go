@@ -374,7 +374,7 @@ func TestDeadlineEndsWithItsRequest(t *testing.T) {
 	s.answerMax = 100 * time.Millisecond
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
-	for _, path := range []string{"/v1/cluster", "/v1/cluster", "/metrics"} {
+	for i, path := range []string{"/v1/cluster", "/v1/cluster", "/metrics"} {
 		reused := false
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
@@ -384,6 +384,9 @@ func TestDeadlineEndsWithItsRequest(t *testing.T) {
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatalf("%s on a connection that was used before (%v): %v", path, reused, err)
+		}
+		if !reused && i > 0 { // the client tries again on another connection where one breaks
+			t.Errorf("%s: the connection did not outlive the deadline of the request before", path)
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			t.Errorf("%s: %v", path, err)

@@ -118,7 +118,6 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	cursor := cluster.Subscribe("events", after)
 	defer cursor.Close()
 	out := &eventWriter{w: w, control: http.NewResponseController(w)}
-	defer func() { _ = out.control.SetWriteDeadline(time.Time{}) }() // another request may come on the connection
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	// Where the stream begins, for a client that is cut off before the first event.

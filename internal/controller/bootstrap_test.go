@@ -127,7 +127,7 @@ func (f *fleet) replaced(m *machine, old [16]byte) {
 // TestFormingHistories: nodes are killed, lose power and lose one of their disks at random moments of the forming, over a
 // network that delays, loses, reorders and repeats. They come to one cluster.
 func TestFormingHistories(t *testing.T) {
-	for seed := range histories(t, 60) {
+	for seed := range histories(t, 40) {
 		synctest.Test(t, func(t *testing.T) { formingHistory(t, seed) })
 	}
 }

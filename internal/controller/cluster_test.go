@@ -228,7 +228,7 @@ func TestLeaderCloses(t *testing.T) {
 // TestControllerKilledOften: however recently the others have started, a dead controller is replaced, and what its broker
 // led is moved, without waiting for a timeout.
 func TestControllerKilledOften(t *testing.T) {
-	for seed := range histories(t, 10) {
+	for seed := range histories(t, 5) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 4))
 			f := newFleet(t, 100+seed, 3)
@@ -276,7 +276,7 @@ func TestControllerKilledOften(t *testing.T) {
 // TestColdStart: nodes that have all been down elect a controller and take commands without waiting for Raft's timeout, in
 // whatever order they come up.
 func TestColdStart(t *testing.T) {
-	for seed := range histories(t, 20) {
+	for seed := range histories(t, 8) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 8))
 			f := newFleet(t, 200+seed, 3+2*int(seed%2))

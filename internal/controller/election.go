@@ -95,6 +95,17 @@ func (l *loop) hasten() {
 	l.armCampaign(time.Duration(rank) * l.o.tick / 2)
 }
 
+// insist is for who has lost its leader by a timeout and campaigns: should the votes be shared, it does not wait for another
+// timeout.
+func (l *loop) insist() {
+	rank, live := l.rank()
+	if rank < 0 || l.election.left > 0 {
+		return
+	}
+	l.election.left, l.election.patience = campaignsMax, 0
+	l.armCampaign(time.Duration(live+rank) * l.o.tick / 2)
+}
+
 func (l *loop) armCampaign(wait time.Duration) {
 	if l.election.timer != nil {
 		l.election.timer.Stop()

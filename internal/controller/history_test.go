@@ -20,7 +20,7 @@ import (
 // are cut off in one direction or both, over a network that loses, delays and reorders. What was acknowledged is there, what
 // was refused is not, what is not known is there once or not at all, and all images of one offset are equal.
 func TestHistories(t *testing.T) {
-	for seed := range histories(t, 15) {
+	for seed := range histories(t, 10) {
 		synctest.Test(t, func(t *testing.T) {
 			h := &history{t: t, f: newFleet(t, seed, 3+2*int(seed%2)), images: map[metadata.Offset]imageOf{}}
 			h.run(rand.New(rand.NewPCG(seed, 5)))

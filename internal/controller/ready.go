@@ -56,9 +56,13 @@ func (l *loop) observe() {
 	if status.Lead != raft.None || l.known != raft.None {
 		l.leaderSeen = l.o.Clock.Now()
 	}
+	lost := status.Lead == raft.None && l.known != raft.None && status.RaftState != raft.StateFollower
 	if status.Lead != l.known || status.GetTerm() != l.knownTerm {
 		l.known, l.knownTerm = status.Lead, status.GetTerm()
 		l.lead(status.Lead, status.GetTerm())
+	}
+	if lost {
+		l.insist()
 	}
 }
 

@@ -279,7 +279,7 @@ func TestDeathFencesAtOnce(t *testing.T) {
 // over there; the controller's own broker too. No acks=all is missed for longer than five seconds.
 func TestSilenceFencesAfterTheLease(t *testing.T) {
 	for _, who := range []string{"controller", "another", "dead and silent"} {
-		for seed := range uint64(40) {
+		for seed := range uint64(4) {
 			bubble(t, func(t *testing.T) {
 				l := newLives(t, seed, 3, 2*time.Second)
 				defer l.close()
@@ -302,7 +302,6 @@ func TestSilenceFencesAfterTheLease(t *testing.T) {
 				}
 				l.eventually("moved", 10*time.Second, func() bool { return l.moved(victim.id, "t") })
 				took := l.image().Broker(victim.id).Since.Sub(began)
-				t.Logf("%s %d: %v", who, seed, took)
 				if took < 1400*time.Millisecond || took > 4500*time.Millisecond {
 					t.Errorf("%s, seed %d: fenced after %v", who, seed, took)
 				}

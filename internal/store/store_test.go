@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"chronik/internal/clock"
 	"chronik/internal/config"
 	"chronik/internal/kafka"
 	"chronik/internal/log"

@@ -103,7 +103,7 @@ func TestDiscard(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(ctx) }()
 	r, err := Produce(t.Context(), Options{
-		Bootstrap: []string{addr.String()}, Acks: -1, Connections: 2, InFlight: 2, BatchSize: 10, RecordBytes: 10, Duration: 200 * time.Millisecond,
+		Bootstrap: []string{addr.String()}, Acks: -1, Connections: 2, InFlight: 2, BatchSize: 10, RecordBytes: 10, Duration: time.Second,
 	})
 	cancel()
 	if err != nil || r.Records == 0 {

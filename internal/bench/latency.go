@@ -70,8 +70,8 @@ func latencyOf(ctx context.Context, o *Options, t *target) (*Report, error) {
 			m.fail(err)
 		}
 	})
-	var elapsed time.Duration
-	go func() { elapsed = phase.run(ctx, o.Warmup, o.Duration, nil) }()
+	measured := make(chan time.Duration, 1)
+	go func() { measured <- phase.run(ctx, o.Warmup, o.Duration, nil) }()
 	go progress(ctx, o.Progress, "latency", m)
 	h, got, err := arrivals(ctx, consumer, phase, m, func() uint64 { group.Wait(); return sent })
 	group.Wait()
@@ -81,7 +81,7 @@ func latencyOf(ctx context.Context, o *Options, t *target) (*Report, error) {
 	r := newReport("latency", o)
 	r.Requests, r.Records, r.Bytes, r.Errors = h.n, h.n, h.n*int64(o.RecordBytes), m.errors.Load()
 	r.Verified = fmt.Sprintf("%d records, each once", got)
-	r.finish(elapsed, h)
+	r.finish(<-measured, h)
 	return r, nil
 }
 

@@ -456,14 +456,17 @@ func TestHold(t *testing.T) {
 				t.Fatalf("%s: sent up to %d, not %d", what, sent, want)
 			}
 		}
+		p.produce(1, 12_000)
 		for i := range kafka.Offset(smallWrites) {
-			p.produce(1, 100)
 			step(i+1, "the first go at once")
+			if i+1 < smallWrites {
+				p.produce(1, 100)
+			}
 		}
 		p.produce(1, 100)
 		p.produce(1, 100)
 		step(smallWrites, "more are held")
-		a.ack(1, 3, 1)
+		a.ack(1, 3, 0)
 		step(smallWrites+2, "an ack sends what is held")
 		for range smallWrites {
 			p.produce(1, 100)
@@ -472,7 +475,7 @@ func TestHold(t *testing.T) {
 		sent = 2*smallWrites + 1
 		p.produce(1, 100)
 		step(2*smallWrites+1, "held again")
-		p.produce(1, holdBytes)
+		p.produce(1, 4000)
 		step(2*smallWrites+4, "enough for a write")
 
 		// Another partition's is held behind the first one's; it goes when nothing is under way, ack or not.

@@ -74,9 +74,11 @@ const (
 	inlineBytes = 32 << 10
 	// holdBytes are worth a write of their own at any time.
 	holdBytes = 16 << 10
-	// smallWrites of less are sent at once after an ack; more of them wait for the next one, or until they are holdBytes.
-	// What comes while the follower's disk is busy waits for the next group commit there anyway.
+	// smallWrites of less are sent at once after an ack; more of them wait for the next one, or until they are holdBytes or
+	// a holdShare of what is under way. What comes while the follower's disk is busy waits for the next group commit there
+	// anyway.
 	smallWrites = 4
+	holdShare   = 4
 )
 
 // appended is told, by whoever appended, that the partition has so much more to send. If nothing at all is under way on this
@@ -135,7 +137,7 @@ func (o *outbound) flush() bool {
 // is to be sent.
 func (o *outbound) holdLocked(f *feed, bytes int) {
 	o.mu.held += bytes
-	if o.mu.inFlight == 0 || o.mu.small < smallWrites || o.mu.held >= holdBytes {
+	if o.mu.small < smallWrites || int64(o.mu.held) >= min(holdBytes, o.mu.inFlight/holdShare) {
 		o.queueLocked(f)
 		return
 	}

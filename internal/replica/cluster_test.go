@@ -31,6 +31,8 @@ type testCluster struct {
 	acked  []Appended          // acks=all, answered with success
 	sent   []Appended          // acks=all, not answered yet
 	values int
+	// minInsync is min.insync.replicas.
+	minInsync int
 	// known is the record at each offset that was below any high watermark.
 	known    map[kafka.Offset]record.Batch
 	unclean  bool // a leader was elected that was not in sync
@@ -90,7 +92,7 @@ func (s stopped) Now() time.Time { return s.c.now }
 const testLagMax = 10 * time.Second
 
 func newTestCluster(t fatal, minInsync int32) *testCluster {
-	c := &testCluster{t: t, now: time.Unix(1_700_000_000, 0), image: metadata.Empty(), known: map[kafka.Offset]record.Batch{}}
+	c := &testCluster{t: t, minInsync: int(minInsync), now: time.Unix(1_700_000_000, 0), image: metadata.Empty(), known: map[kafka.Offset]record.Batch{}}
 	c.meta = &metadata.Partition{Replicas: []kafka.BrokerID{1, 2, 3}, ISR: []kafka.BrokerID{1, 2, 3}, Leader: 1}
 	c.note("created")
 	for id := kafka.BrokerID(1); id <= 3; id++ {
@@ -352,6 +354,10 @@ func (c *testCluster) check() {
 				if b := r.disk.at(a.BaseOffset); b.LeaderEpoch() == a.LeaderEpoch {
 					c.acked = append(c.acked, a)
 					c.note("acknowledged %d of epoch %d", a.BaseOffset, a.LeaderEpoch)
+					if n := c.durableOn(a); n < c.minInsync {
+						fail("offset %d of epoch %d was acknowledged with %d replicas that have it on their disks, and min.insync.replicas is %d (invariant 8)",
+							a.BaseOffset, a.LeaderEpoch, n, c.minInsync)
+					}
 					return true
 				}
 			}
@@ -373,6 +379,17 @@ func (c *testCluster) check() {
 			}
 		}
 	}
+}
+
+// durableOn counts the disks that have what was appended.
+func (c *testCluster) durableOn(a Appended) int {
+	n := 0
+	for _, r := range c.nodes {
+		if b := r.disk.at(a.BaseOffset); b != nil && b.LeaderEpoch() == a.LeaderEpoch && r.disk.DurableEnd() > a.BaseOffset {
+			n++
+		}
+	}
+	return n
 }
 
 // settle lets everything happen that can.

@@ -294,7 +294,7 @@ func TestCutBelowDamage(t *testing.T) {
 			whole, err := p.ReadCopy(nil, 0, 1<<30, p.LogEnd(), true)
 			for next := kafka.Offset(0); err == nil; { // it ends with a segment
 				b, rest, _ := record.Next(whole)
-				for ; rest != nil && len(rest) > 0; b, rest, _ = record.Next(rest) {
+				for ; len(rest) > 0; b, rest, _ = record.Next(rest) {
 				}
 				if next = b.NextOffset(); next >= p.LogEnd() {
 					break

@@ -252,7 +252,7 @@ func TestSameSeedSameNetwork(t *testing.T) {
 		})
 		return digest
 	}
-	if run(1) != run(1) {
+	if first, again := run(1), run(1); first != again {
 		t.Error("two runs of one seed differ")
 	}
 	if run(1) == run(2) {

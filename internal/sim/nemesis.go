@@ -35,6 +35,7 @@ const (
 	faultFull
 	faultJump
 	faultCorrupt
+	faultOneByOne
 )
 
 func (k faultKind) String() string { return faultKinds[k].name }
@@ -67,6 +68,7 @@ var faultKinds = [...]struct {
 	faultFull:          {"disk full", 2, (*nemesis).full},
 	faultJump:          {"clock jumps", 3, (*nemesis).jump},
 	faultCorrupt:       {"bit flip", 3, (*nemesis).corrupt},
+	faultOneByOne:      {"one after the other", 5, (*nemesis).oneByOne},
 }
 
 // nemesis carries out a plan's faults.
@@ -262,6 +264,22 @@ func (m *nemesis) jump(f fault, _ *rand.Rand) func() {
 func (m *nemesis) corrupt(f fault, rng *rand.Rand) func() {
 	m.node(f).corrupt(rng)
 	return nil
+}
+
+// oneByOne kills most nodes, each some time after the one before, and brings back first who went first: the last that was
+// in sync is the last to return.
+func (m *nemesis) oneByOne(f fault, rng *rand.Rand) func() {
+	order := rng.Perm(m.plan.nodes)[:m.plan.nodes/2+1]
+	for _, i := range order {
+		m.nodes[i].crash(nil, false)
+		time.Sleep(f.amount)
+	}
+	return func() {
+		for _, i := range order {
+			m.nodes[i].start()
+			time.Sleep(f.amount)
+		}
+	}
 }
 
 // healAll undoes whatever is broken, and starts what does not run.

@@ -41,7 +41,7 @@ func (f fault) String() string {
 func drawPlan(seed uint64) *plan {
 	rng := rand.New(rand.NewPCG(seed, 0x706c616e))
 	p := &plan{seed: seed, nodes: 3, duration: 20 * time.Second, partitions: 1 + rng.IntN(3), producers: 2 + rng.IntN(2)}
-	if rng.IntN(5) == 0 {
+	if rng.IntN(3) == 0 {
 		p.nodes = 5
 	}
 	for range p.nodes {

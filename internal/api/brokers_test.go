@@ -104,8 +104,12 @@ func TestClusterMetadata(t *testing.T) {
 		t.Errorf("v0: %+v", v0)
 	}
 	c.fence(1, true) // the controller itself: another live broker does as well
-	if resp := call[*kmsg.MetadataResponse](c, 12, all); resp.ControllerID != 3 {
+	resp = call[*kmsg.MetadataResponse](c, 12, all)
+	if resp.ControllerID != 3 {
 		t.Errorf("controller %d", resp.ControllerID)
+	}
+	if got := ids(resp.Brokers); !slices.Equal(got, []int32{1, 3}) {
+		t.Errorf("brokers %v: a client is to know at least the one that answers", got)
 	}
 
 	describe := kmsg.NewPtrDescribeTopicPartitionsRequest()

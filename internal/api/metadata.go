@@ -42,7 +42,9 @@ func (h *Handlers) describeMetadata(ctx context.Context, r *Request, req *kmsg.M
 	})
 	v := h.view(r.Conn)
 	for b := range v.img.Brokers() {
-		if addr, rack, ok := v.address(b.ID); ok && !b.Fenced {
+		// This node is named while it is fenced, too: right after all have died it may know of no other but one that stays dead, and
+		// a client that is told of that one alone never comes back.
+		if addr, rack, ok := v.address(b.ID); ok && (!b.Fenced || b.ID == h.NodeID) {
 			mb := kmsg.NewMetadataResponseBroker()
 			mb.NodeID, mb.Host, mb.Port, mb.Rack = int32(b.ID), addr.Host, addr.Port, orNull(rack)
 			resp.Brokers = append(resp.Brokers, mb)

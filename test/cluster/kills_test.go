@@ -59,6 +59,18 @@ func TestClientsUnderKills(t *testing.T) {
 		await(50)
 	}
 	inSync(t, c, topics...)
+	away := c.Member(int(mustMetadata(t, c.Member(1)).Controller))
+	t.Logf("all are killed; node %d comes back last", away.ID)
+	c.Kill()
+	for _, m := range c.Members {
+		if m != away {
+			m.Launch()
+		}
+	}
+	await(100) // also those who were told of no broker but the one that is away
+	away.Start()
+	await(50)
+	inSync(t, c, topics...)
 	franz.stop(t)
 	franz.verify(t, c)
 	group.verify(t, c, franz)

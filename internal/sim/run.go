@@ -47,7 +47,10 @@ func Run(seed uint64) Report {
 	}
 }
 
-// phases is the run: safety, healing, one more loss of power, and what is there afterwards.
+// powerLosses is how often all nodes lose power at the end of a run: each time something else is under way.
+const powerLosses = 5
+
+// phases is the run: safety, healing, more losses of power, and what is there afterwards.
 func (c *cluster) phases(w *workload) {
 	m := &nemesis{cluster: c}
 	m.each((*node).start)
@@ -68,9 +71,15 @@ func (c *cluster) phases(w *workload) {
 		time.Sleep(15 * time.Second)
 		c.converge("after the scrub")
 	}
-	c.trace.note("everybody loses power, under load")
-	m.powerAll(fault{}, rand.New(rand.NewPCG(c.plan.seed, 77)))()
-	c.converge("after the loss of power")
+	rng := rand.New(rand.NewPCG(c.plan.seed, 77))
+	for range powerLosses {
+		time.Sleep(between(rng, 100*time.Millisecond, 700*time.Millisecond))
+		c.trace.note("everybody loses power, under load")
+		m.powerAll(fault{}, rng)()
+		if !c.converge("after the loss of power") {
+			break
+		}
+	}
 	w.stop(time.Minute)
 	if len(c.failures()) > 0 {
 		return

@@ -337,3 +337,25 @@ func TestCheckpointAfterRoll(t *testing.T) {
 	mustAppend(t, l, plain(1, 10, 1), 0)
 	verifyClean(t, l)
 }
+
+// A recovery deletes what lies wholly below the log's start, and may die before its checkpoint: the next one does not miss it.
+func TestOpenWithoutWhatWasDeleted(t *testing.T) {
+	o := options(vfs.NewMem(0), Config{SegmentBytes: 1 << 20, IndexIntervalBytes: 4096})
+	for _, start := range []kafka.Offset{5, 4} {
+		o.Unclean, o.Checkpoint = true, &Checkpoint{Segment: 0, Position: 100, EndOffset: 5, LogStart: start}
+		l, err := Open(o)
+		var missing *Corruption
+		switch {
+		case start == 5 && err != nil:
+			t.Fatalf("all of it may be gone: %v", err)
+		case start == 4 && !errors.As(err, &missing):
+			t.Fatalf("an offset is missing: %v", err)
+		}
+		if err == nil {
+			if l.LogStart() != 5 || l.LogEnd() != 5 {
+				t.Errorf("the log goes from %d to %d", l.LogStart(), l.LogEnd())
+			}
+			_ = l.Close()
+		}
+	}
+}

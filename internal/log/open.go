@@ -67,7 +67,8 @@ func (l *Log) openSegments(bases []kafka.Offset) error {
 		l.mu.synced, position = *c, c.Position
 		active, _ = slices.BinarySearch(bases, c.Segment)
 		if active == len(bases) || bases[active] != c.Segment {
-			if c.Position > 0 {
+			// What lies wholly below the log's start may be deleted already, by a recovery that did not come to its checkpoint.
+			if c.Position > 0 && c.EndOffset > c.LogStart {
 				return &Corruption{File: path.Join(l.o.Dir, fileName(c.Segment, dataSuffix)), Position: 0, Offset: c.Segment, Reason: fmt.Sprintf("it is missing, and %d bytes of it were synced", c.Position)}
 			}
 			active--

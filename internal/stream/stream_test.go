@@ -457,10 +457,9 @@ func history(t *testing.T, seed uint64) {
 	}})
 	partitions := rng.IntN(5) + 1
 	type state struct {
-		leader    kafka.BrokerID
-		epoch     kafka.LeaderEpoch
-		committed map[kafka.Offset][]byte // by end: all below
-		end       kafka.Offset
+		leader kafka.BrokerID
+		epoch  kafka.LeaderEpoch
+		end    kafka.Offset
 	}
 	states := make([]*state, partitions)
 	for i := range states {

@@ -7,8 +7,9 @@ GO ?= go
 TOOL = $(GO) tool -modfile=tools/go.mod
 PKGS = ./...
 FUZZTIME ?= 10s
-SEEDS ?= 3000
-SIMSEEDS ?= 300
+SEEDS ?= 1000
+COMMANDSEEDS ?= 40
+SIMSEEDS ?= 200
 COUNT ?= 1
 
 .PHONY: help run build test unit fake clients kills cluster race sim mutate fuzz bench lint oracle powercut crash proto docs clean
@@ -51,7 +52,8 @@ race: ## unit tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $$($(GO) list ./... | grep -v '^chronik/test/')
 
 sim: ## many seeds: histories of storage and streams, whole clusters on fake time (docs/simulation.md)
-	CHRONIK_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -run History ./internal/...
+	CHRONIK_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -run History ./internal/wal ./internal/store
+	CHRONIK_SEEDS=$(COMMANDSEEDS) $(GO) test -count=1 -timeout 60m -run 'Histor|Model' ./internal/controller ./internal/stream ./internal/replica
 	CHRONIK_SEEDS=$(SIMSEEDS) $(GO) test -count=1 -timeout 60m -run 'TestSimulation|TestDeterminism' ./internal/sim
 
 mutate: ## break each rule of the design once, on purpose, and see it noticed; docs/mutations.md

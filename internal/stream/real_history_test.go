@@ -145,6 +145,7 @@ func (h *realHistory) step() {
 		h.c.net.setCut(address(node), address(other), true)
 		time.Sleep(time.Duration(h.rng.IntN(5000)) * time.Millisecond)
 		h.c.net.setCut(address(node), address(other), false)
+		h.c.net.resetAll(address(node)) // what was written into the cut is lost here, which no TCP connection outlives
 	}
 }
 

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"sync"
 
 	"chronik/internal/kafka"
@@ -55,7 +56,7 @@ func (l *link) mend(id sessionID, epoch kafka.LeaderEpoch, change func(*followin
 	f.mending = true
 	l.src.mu.Unlock()
 	l.s.repair(func() {
-		err := change(f)
+		err := l.changed(f, change)
 		l.src.mu.Lock()
 		defer l.src.mu.Unlock()
 		f.mending = false
@@ -69,4 +70,23 @@ func (l *link) mend(id sessionID, epoch kafka.LeaderEpoch, change func(*followin
 		}
 		f.link.wantLocked(f)
 	})
+}
+
+// errUnchanged: to follow again at once from the same place would get the same answer, and so on without end.
+var errUnchanged = errors.New("the log is as it was: the leader and this replica do not agree on where their leader epochs begin")
+
+// changed changes the log, and sees to it that there was something to change.
+func (l *link) changed(f *following, change func(*following) error) error {
+	before, err := f.p.FollowPosition(f.epoch)
+	if err != nil {
+		return err
+	}
+	if err := change(f); err != nil {
+		return err
+	}
+	after, err := f.p.FollowPosition(f.epoch)
+	if err == nil && after.LogEnd == before.LogEnd && after.LastEpoch == before.LastEpoch {
+		return errUnchanged
+	}
+	return err
 }

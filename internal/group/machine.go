@@ -34,13 +34,14 @@ type Machine struct {
 	loaded  func() // told when the log was replayed; may be nil
 	groups  map[string]*classic
 	offsets map[string]groupOffsets
+	history histories
 }
 
 // New makes an empty machine. newID makes the random part of member IDs.
 func New(limits func() Limits, newID func() string, logger *slog.Logger) *Machine {
 	return &Machine{
 		limits: limits, newID: newID, logger: logger,
-		groups: make(map[string]*classic), offsets: make(map[string]groupOffsets),
+		groups: make(map[string]*classic), offsets: make(map[string]groupOffsets), history: make(histories),
 	}
 }
 

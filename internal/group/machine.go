@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -20,6 +21,28 @@ type Limits struct {
 	MaxSize               int // members of one group
 	OffsetMetadataMax     int // UTF-16 units, as Java counts, of a committed offset's metadata
 	RecordMaxBytes        int // of one record of the log: what the topic's max.message.bytes leaves
+	// Consumer are the limits of one consumer group (KIP-848); nil stands for Kafka's defaults.
+	Consumer func(group string) ConsumerLimits
+}
+
+// ConsumerLimits are what the configuration, the group's own included, says about one consumer group.
+type ConsumerLimits struct {
+	SessionTimeout    time.Duration
+	HeartbeatInterval time.Duration
+	MaxSize           int      // members
+	Assignors         []string // that members may ask for; the first is for those who do not
+	MigrationPolicy   string   // bidirectional, upgrade, downgrade or disabled
+}
+
+// consumer are the limits of one consumer group.
+func (l *Limits) consumer(group string) ConsumerLimits {
+	if l.Consumer != nil {
+		return l.Consumer(group)
+	}
+	return ConsumerLimits{
+		SessionTimeout: 45 * time.Second, HeartbeatInterval: 5 * time.Second, MaxSize: math.MaxInt32,
+		Assignors: []string{"uniform", "range"}, MigrationPolicy: "bidirectional",
+	}
 }
 
 // newMemberJoinTimeout is how long a JoinGroup of a member that cannot send heartbeats yet may wait; as in Kafka.
@@ -32,6 +55,7 @@ type Machine struct {
 	newID   func() string // the random part of a member ID
 	logger  *slog.Logger
 	loaded  func() // told when the log was replayed; may be nil
+	topics  func() Topics
 	groups  map[string]*classic
 	offsets map[string]groupOffsets
 	history histories
@@ -40,7 +64,7 @@ type Machine struct {
 // New makes an empty machine. newID makes the random part of member IDs.
 func New(limits func() Limits, newID func() string, logger *slog.Logger) *Machine {
 	return &Machine{
-		limits: limits, newID: newID, logger: logger,
+		limits: limits, newID: newID, logger: logger, topics: func() Topics { return noTopics{} },
 		groups: make(map[string]*classic), offsets: make(map[string]groupOffsets), history: make(histories),
 	}
 }

@@ -50,6 +50,7 @@ func NewService(o Options) *Service {
 		New: func(partition int32) *Machine {
 			m := New(s.limits, rand.Text, o.Logger.With("partition", partition))
 			m.loaded = func() { s.loaded(partition) }
+			m.SetTopics(s.topics)
 			return m
 		},
 		Open: s.open, Clock: o.Clock, Logger: o.Logger,

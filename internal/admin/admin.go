@@ -28,6 +28,8 @@ type Options struct {
 	Healthy func() error
 	// Cluster is what /v1 asks; it gives nil while the node cannot tell yet. Nil itself for a node without /v1.
 	Cluster func() Cluster
+	// Groups is what /v1/groups asks, likewise.
+	Groups func() Groups
 }
 
 // Server is the HTTP listener.
@@ -106,7 +108,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "chronik %s\n\n/metrics      Prometheus metrics\n/healthz      is the process fine\n"+
-			"/readyz       does it serve\n/v1/          the cluster as JSON: cluster, topics, explain/TOPIC/PARTITION, events\n/debug/pprof/ profiles\n", s.opts.Version)
+			"/readyz       does it serve\n/v1/          the cluster as JSON: cluster, topics, explain/TOPIC/PARTITION, groups, events\n/debug/pprof/ profiles\n", s.opts.Version)
 	})
 	return mux
 }

@@ -23,6 +23,7 @@ func (s *Server) apiRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/topics", s.asked(askTopics))
 	mux.HandleFunc("GET /v1/topics/{topic}", s.asked(askTopic))
 	mux.HandleFunc("GET /v1/explain/{topic}/{partition}", s.asked(askExplain))
+	s.groupRoutes(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "there is no %s %s; see docs/admin.md", r.Method, r.URL.Path)

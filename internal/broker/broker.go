@@ -153,7 +153,7 @@ func (b *Broker) openListeners(context.Context) (err error) {
 	}
 	b.admin, err = admin.New(admin.Options{
 		Addr: b.cfg.HTTP, Version: b.deps.Version, Logger: b.log.With("component", "http"), Listen: b.deps.Listen,
-		Samples: b.samples, Ready: b.Ready, Healthy: b.healthy, Cluster: b.asCluster,
+		Samples: b.samples, Ready: b.Ready, Healthy: b.healthy, Cluster: b.asCluster, Groups: b.asGroups,
 	})
 	if err != nil {
 		return inUse(err, "http")

@@ -27,6 +27,7 @@ func (b *Broker) samples(add func(admin.Sample)) {
 	gauge(add, "chronik_appends_waiting", "Appends whose acknowledgement is awaited.", int64(r.Waiting))
 	b.clusterSamples(add)
 	b.streamSamples(add)
+	b.groupSamples(add)
 }
 
 func gauge(add func(admin.Sample), name, help string, value int64, labels ...string) {

@@ -1,8 +1,6 @@
 package group
 
-import (
-	"time"
-)
+import "time"
 
 // historyMax is how many rebalances of a group are remembered, and historyGroups of how many groups; for people, who ask
 // why a group rebalanced. They are not in the log: a new coordinator begins anew.
@@ -37,12 +35,16 @@ func (m *Machine) caused(group string, r Rebalance) {
 	m.history[group] = append(rows, r)
 }
 
-// settled notes that a group is stable again, in the epoch, at the time.
+// settled notes that a group is stable again, in the epoch, at the time. It took as long as its first cause is old.
 func (m *Machine) settled(group string, epoch int32, now time.Time) {
 	rows := m.history[group]
+	var took time.Duration
 	for i := len(rows) - 1; i >= 0 && rows[i].Took == 0; i-- {
-		rows[i].Epoch = epoch
-		rows[i].Took = max(now.Sub(rows[i].Time), time.Nanosecond)
+		took = max(now.Sub(rows[i].Time), time.Nanosecond)
+		rows[i].Epoch, rows[i].Took = epoch, took
+	}
+	if took > 0 && m.rebalances != nil {
+		m.rebalances.add(took)
 	}
 }
 

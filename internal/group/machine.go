@@ -51,21 +51,22 @@ const newMemberJoinTimeout = 5 * time.Minute
 // Machine is the state of the groups of one partition of __consumer_offsets: a coordinator.Machine, without a clock,
 // goroutines or I/O.
 type Machine struct {
-	limits  func() Limits
-	newID   func() string // the random part of a member ID
-	logger  *slog.Logger
-	loaded  func() // told when the log was replayed; may be nil
-	topics  func() Topics
-	groups  map[string]*classic
-	offsets map[string]groupOffsets
-	history histories
+	limits     func() Limits
+	newID      func() string // the random part of a member ID
+	logger     *slog.Logger
+	loaded     func() // told when the log was replayed; may be nil
+	topics     func() Topics
+	groups     map[string]*classic
+	offsets    map[string]*groupOffsets
+	history    histories
+	rebalances *rebalanceCounters // of the node; may be nil
 }
 
 // New makes an empty machine. newID makes the random part of member IDs.
 func New(limits func() Limits, newID func() string, logger *slog.Logger) *Machine {
 	return &Machine{
 		limits: limits, newID: newID, logger: logger, topics: func() Topics { return noTopics{} },
-		groups: make(map[string]*classic), offsets: make(map[string]groupOffsets), history: make(histories),
+		groups: make(map[string]*classic), offsets: make(map[string]*groupOffsets), history: make(histories),
 	}
 }
 

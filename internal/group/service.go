@@ -33,12 +33,13 @@ type Options struct {
 // Service is the node's group coordinator: the shards of __consumer_offsets that this node leads. Its methods queue an
 // operation in the order of the calls and do not wait; what they return is awaited on the write side of a connection.
 type Service struct {
-	o      Options
-	rt     *coordinator.Runtime[*Machine]
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	now    atomic.Pointer[bounds]
+	o          Options
+	rt         *coordinator.Runtime[*Machine]
+	ctx        context.Context
+	cancel     context.CancelFunc
+	done       sync.WaitGroup
+	now        atomic.Pointer[bounds]
+	rebalances rebalanceCounters
 }
 
 // NewService makes a service; Start begins its work.
@@ -50,6 +51,7 @@ func NewService(o Options) *Service {
 		New: func(partition int32) *Machine {
 			m := New(s.limits, rand.Text, o.Logger.With("partition", partition))
 			m.loaded = func() { s.loaded(partition) }
+			m.rebalances = &s.rebalances
 			m.SetTopics(s.topics)
 			return m
 		},

@@ -77,11 +77,7 @@ func (m *Machine) Delete(tx *coordinator.Tx, id string) error {
 	case g.state != Empty:
 		return kafka.ErrNonEmptyGroup.With("group %s has %d members", id, len(g.members))
 	}
-	for _, topic := range slices.Sorted(maps.Keys(m.offsets[id])) {
-		for _, p := range slices.Sorted(maps.Keys(m.offsets[id][topic])) {
-			m.dropOffset(tx, id, topic, p)
-		}
-	}
+	m.dropOffsets(tx, id, func(string, *committed) bool { return true })
 	for member := range g.pendingJoin { // order does not matter: only timers go
 		tx.Cancel(sessionKey(id, member))
 	}

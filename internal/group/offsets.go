@@ -1,220 +1,186 @@
 package group
 
 import (
-	"maps"
+	"cmp"
+	"iter"
 	"slices"
-	"unicode/utf16"
-	"unicode/utf8"
-
-	"github.com/twmb/franz-go/pkg/kmsg"
+	"unique"
 
 	"chronik/internal/coordinator"
 	"chronik/internal/kafka"
 )
 
-// groupOffsets are the committed offsets of one group, by topic and partition.
-type groupOffsets map[string]map[int32]*committed
-
-func (m *Machine) offset(group, topic string, partition int32) *committed {
-	return m.offsets[group][topic][partition]
+// committed is one committed offset. Many thousand groups may keep theirs on a node, so it is small and lies in a slice.
+type committed struct {
+	offset      kafka.Offset
+	commitTime  int64 // milliseconds
+	expireTime  int64 // milliseconds; -1 for what the group's retention says
+	metadata    string
+	topicID     kafka.TopicID
+	partition   int32
+	leaderEpoch kafka.LeaderEpoch // of the last record consumed; NoLeaderEpoch if the client did not say
 }
 
-func (m *Machine) putOffset(group, topic string, partition int32, c *committed) {
-	byTopic := m.offsets[group]
-	if byTopic == nil {
-		byTopic = groupOffsets{}
-		m.offsets[group] = byTopic
+// groupOffsets are the committed offsets of one group, sorted by topic.
+type groupOffsets struct{ topics []topicOffsets }
+
+// topicOffsets are those of one topic, sorted by partition.
+type topicOffsets struct {
+	name       string
+	partitions []committed
+}
+
+func (o *groupOffsets) find(topic string) (int, bool) {
+	return slices.BinarySearchFunc(o.topics, topic, func(t topicOffsets, name string) int { return cmp.Compare(t.name, name) })
+}
+
+func (t *topicOffsets) find(partition int32) (int, bool) {
+	return slices.BinarySearchFunc(t.partitions, partition, func(c committed, p int32) int { return cmp.Compare(c.partition, p) })
+}
+
+// topic are the offsets of one topic; nil if there are none. It is valid until the next change.
+func (o *groupOffsets) topic(name string) []committed {
+	if o == nil {
+		return nil
 	}
-	byPartition := byTopic[topic]
-	if byPartition == nil {
-		byPartition = map[int32]*committed{}
-		byTopic[topic] = byPartition
+	i, ok := o.find(name)
+	if !ok {
+		return nil
 	}
-	byPartition[partition] = c
+	return o.topics[i].partitions
+}
+
+// at is one committed offset; nil if there is none. It is valid until the next change.
+func (o *groupOffsets) at(topic string, partition int32) *committed {
+	t := topicOffsets{partitions: o.topic(topic)}
+	i, ok := t.find(partition)
+	if !ok {
+		return nil
+	}
+	return &t.partitions[i]
+}
+
+// all yields every offset by topic and partition. Nothing may change meanwhile.
+func (o *groupOffsets) all() iter.Seq2[string, *committed] {
+	return func(yield func(string, *committed) bool) {
+		if o == nil {
+			return
+		}
+		for i := range o.topics {
+			for j := range o.topics[i].partitions {
+				if !yield(o.topics[i].name, &o.topics[i].partitions[j]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (m *Machine) offset(group, topic string, partition int32) *committed {
+	return m.offsets[group].at(topic, partition)
+}
+
+func (m *Machine) putOffset(group, topic string, c committed) {
+	o := m.offsets[group]
+	if o == nil {
+		o = &groupOffsets{}
+		m.offsets[group] = o
+	}
+	i, ok := o.find(topic)
+	if !ok {
+		o.topics = slices.Insert(o.topics, i, topicOffsets{name: unique.Make(topic).Value()}) // groups share the names of topics
+	}
+	t := &o.topics[i]
+	j, ok := t.find(c.partition)
+	if ok {
+		t.partitions[j] = c
+		return
+	}
+	t.partitions = slices.Insert(t.partitions, j, c)
 }
 
 func (m *Machine) deleteOffset(group, topic string, partition int32) {
-	byPartition := m.offsets[group][topic]
-	delete(byPartition, partition)
-	if len(byPartition) == 0 {
-		delete(m.offsets[group], topic)
+	o := m.offsets[group]
+	if o == nil {
+		return
 	}
-	if len(m.offsets[group]) == 0 {
+	i, ok := o.find(topic)
+	if !ok {
+		return
+	}
+	t := &o.topics[i]
+	if j, ok := t.find(partition); ok {
+		t.partitions = slices.Delete(t.partitions, j, j+1)
+	}
+	if len(t.partitions) == 0 {
+		o.topics = slices.Delete(o.topics, i, i+1)
+	}
+	if len(o.topics) == 0 {
 		delete(m.offsets, group)
 	}
 }
 
-// Commit is an OffsetCommit whose topics were resolved: what exists, by name and ID.
-type Commit struct {
-	Group           string
-	Version         int16
-	Generation      int32 // -1 from who does not use group membership
-	MemberID        string
-	InstanceID      *string
-	RetentionMillis int64 // -1 for the broker's
-	Topics          []CommitTopic
+// position names a committed offset of a group.
+type position struct {
+	topic     string
+	partition int32
 }
 
-// CommitTopic is one topic of a Commit.
-type CommitTopic struct {
-	Name       string
-	ID         kafka.TopicID
-	Partitions []kmsg.OffsetCommitRequestTopicPartition
-}
-
-// Commit stores offsets. The result has a code for every partition, in the order of the request; the error is that of
-// the whole request.
-func (m *Machine) Commit(tx *coordinator.Tx, r *Commit) ([][]int16, error) {
-	g := m.groups[r.Group]
-	if g == nil {
-		switch {
-		case r.Generation < 0: // it only keeps its offsets here: the group is a name
-			g = m.create(r.Group, tx.Millis())
-		case r.Version >= 9:
-			return nil, kafka.ErrGroupIDNotFound.With("group %s not found", r.Group)
-		default:
-			return nil, kafka.ErrIllegalGeneration
+// dropOffsets forgets the offsets of a group for which drop says so, with their tombstones, and tells how many.
+func (m *Machine) dropOffsets(tx *coordinator.Tx, group string, drop func(topic string, c *committed) bool) int {
+	var gone []position
+	for topic, c := range m.offsets[group].all() {
+		if drop(topic, c) {
+			gone = append(gone, position{topic, c.partition})
 		}
 	}
-	if err := g.validateCommit(r); err != nil {
-		return nil, err
+	for _, p := range gone {
+		m.dropOffset(tx, group, p.topic, p.partition)
 	}
-	if mb := g.byID[r.MemberID]; mb != nil && (g.state == Stable || g.state == PreparingRebalance) {
-		m.resetSession(tx, g, mb)
+	return len(gone)
+}
+
+func (m *Machine) dropOffset(tx *coordinator.Tx, group, topic string, partition int32) {
+	m.deleteOffset(group, topic, partition)
+	tx.Append(offsetTombstone(group, topic, partition))
+}
+
+// groupsWith are the groups, sorted, with a committed offset for which want says so.
+func (m *Machine) groupsWith(want func(*groupOffsets) bool) []string {
+	var groups []string
+	for id, o := range m.offsets {
+		if want(o) {
+			groups = append(groups, id)
+		}
 	}
-	expire := int64(-1)
-	if r.RetentionMillis != -1 {
-		expire = tx.Millis() + r.RetentionMillis
+	slices.Sort(groups)
+	return groups
+}
+
+// TopicDeleted forgets what was committed for a topic that is gone.
+func (m *Machine) TopicDeleted(tx *coordinator.Tx, name string, id kafka.TopicID) {
+	for _, group := range m.groupsWith(func(o *groupOffsets) bool { return o.topic(name) != nil }) {
+		m.dropOffsets(tx, group, func(topic string, c *committed) bool {
+			return topic == name && (c.topicID.IsZero() || c.topicID == id)
+		})
 	}
-	limits := m.limits()
-	codes := make([][]int16, len(r.Topics))
-	for i := range r.Topics {
-		t := &r.Topics[i]
-		codes[i] = make([]int16, len(t.Partitions))
-		for j := range t.Partitions {
-			p := &t.Partitions[j]
-			c := &committed{
-				offset: kafka.Offset(p.Offset), leaderEpoch: kafka.LeaderEpoch(p.LeaderEpoch),
-				commitTime: tx.Millis(), expireTime: expire, topicID: t.ID,
-			}
-			if r.Version < 6 {
-				c.leaderEpoch = kafka.NoLeaderEpoch
-			}
-			if p.Metadata != nil {
-				c.metadata = *p.Metadata
-			}
-			rec := offsetRecord(r.Group, t.Name, p.Partition, c)
-			switch {
-			case javaLen(c.metadata) > limits.OffsetMetadataMax:
-				codes[i][j] = kafka.ErrOffsetMetadataTooLarge.Code
-			case rec.Size() > limits.RecordMaxBytes:
-				codes[i][j] = kafka.ErrInvalidCommitOffsetSize.Code
-			default:
-				m.putOffset(r.Group, t.Name, p.Partition, c)
-				tx.Append(rec)
+}
+
+// DropDeleted forgets what was committed for topics that are gone, by their IDs: their deletion may have been missed
+// while nobody coordinated these groups.
+func (m *Machine) DropDeleted(tx *coordinator.Tx, exists func(kafka.TopicID) bool) {
+	gone := func(_ string, c *committed) bool { return !c.topicID.IsZero() && !exists(c.topicID) }
+	any := func(o *groupOffsets) bool {
+		for topic, c := range o.all() {
+			if gone(topic, c) {
+				return true
 			}
 		}
+		return false
 	}
-	return codes, nil
-}
-
-func (g *classic) validateCommit(r *Commit) error {
-	if r.Generation < 0 && g.state == Empty {
-		return nil // an administrator, or a consumer without group membership
+	for _, group := range m.groupsWith(any) {
+		m.dropOffsets(tx, group, gone)
 	}
-	switch {
-	case r.Generation >= 0 || r.MemberID != "" || r.InstanceID != nil:
-		if err := g.validate(r.MemberID, r.InstanceID); err != nil {
-			return err
-		}
-		if r.Generation != g.generation {
-			return kafka.ErrIllegalGeneration.With("group %s is in generation %d", g.id, g.generation)
-		}
-	case g.state != Empty:
-		return kafka.ErrUnknownMemberID.With("group %s has members: only they commit", g.id)
-	}
-	if g.state == CompletingRebalance {
-		return kafka.ErrRebalanceInProgress
-	}
-	return nil
-}
-
-// javaLen is the length of a string as Java counts it, which is what offset.metadata.max.bytes is compared with.
-func javaLen(s string) int {
-	n := 0
-	for _, r := range s {
-		if r == utf8.RuneError {
-			n++
-			continue
-		}
-		n += utf16.RuneLen(r)
-	}
-	return n
-}
-
-// FetchTopic asks for committed offsets of one topic. An ID that is not zero must be that which the offset was committed
-// for: the offsets of a topic that was deleted are not those of its successor.
-type FetchTopic struct {
-	Name       string
-	ID         kafka.TopicID
-	Partitions []int32
-}
-
-// FetchedTopic are committed offsets of one topic.
-type FetchedTopic struct {
-	Name       string
-	ID         kafka.TopicID // as asked for
-	Partitions []FetchedOffset
-}
-
-// FetchedOffset is a committed offset: offset -1 and epoch -1 if there is none.
-type FetchedOffset struct {
-	Partition   int32
-	Offset      kafka.Offset
-	LeaderEpoch kafka.LeaderEpoch
-	Metadata    string
-	ErrorCode   int16
-}
-
-// Fetch looks up committed offsets: those of topics, or all where topics is nil. A group that does not exist has none.
-func (m *Machine) Fetch(group string, topics []FetchTopic) []FetchedTopic {
-	exists := m.groups[group] != nil
-	if topics == nil {
-		out := []FetchedTopic{}
-		if !exists {
-			return out
-		}
-		for _, name := range slices.Sorted(maps.Keys(m.offsets[group])) {
-			t := FetchedTopic{Name: name}
-			for _, p := range slices.Sorted(maps.Keys(m.offsets[group][name])) {
-				t.Partitions = append(t.Partitions, fetched(p, m.offset(group, name, p)))
-			}
-			out = append(out, t)
-		}
-		return out
-	}
-	out := make([]FetchedTopic, len(topics))
-	for i, t := range topics {
-		out[i] = FetchedTopic{Name: t.Name, ID: t.ID, Partitions: make([]FetchedOffset, len(t.Partitions))}
-		for j, p := range t.Partitions {
-			var c *committed
-			if exists {
-				c = m.offset(group, t.Name, p)
-			}
-			if c != nil && !t.ID.IsZero() && !c.topicID.IsZero() && t.ID != c.topicID {
-				c = nil
-			}
-			out[i].Partitions[j] = fetched(p, c)
-		}
-	}
-	return out
-}
-
-func fetched(partition int32, c *committed) FetchedOffset {
-	if c == nil {
-		return FetchedOffset{Partition: partition, Offset: kafka.NoOffset, LeaderEpoch: kafka.NoLeaderEpoch}
-	}
-	return FetchedOffset{Partition: partition, Offset: c.offset, LeaderEpoch: c.leaderEpoch, Metadata: c.metadata}
 }
 
 // DeleteOffsets forgets committed offsets, but not those of a topic that the group consumes. The result has a code for
@@ -240,34 +206,4 @@ func (m *Machine) DeleteOffsets(tx *coordinator.Tx, group string, topics []Fetch
 		}
 	}
 	return codes, nil
-}
-
-func (m *Machine) dropOffset(tx *coordinator.Tx, group, topic string, partition int32) {
-	m.deleteOffset(group, topic, partition)
-	tx.Append(offsetTombstone(group, topic, partition))
-}
-
-// TopicDeleted forgets what was committed for a topic that is gone.
-func (m *Machine) TopicDeleted(tx *coordinator.Tx, name string, id kafka.TopicID) {
-	for _, group := range slices.Sorted(maps.Keys(m.offsets)) {
-		for _, p := range slices.Sorted(maps.Keys(m.offsets[group][name])) {
-			if c := m.offset(group, name, p); c.topicID.IsZero() || c.topicID == id {
-				m.dropOffset(tx, group, name, p)
-			}
-		}
-	}
-}
-
-// DropDeleted forgets what was committed for topics that are gone, by their IDs: their deletion may have been missed
-// while nobody coordinated these groups.
-func (m *Machine) DropDeleted(tx *coordinator.Tx, exists func(kafka.TopicID) bool) {
-	for _, group := range slices.Sorted(maps.Keys(m.offsets)) {
-		for _, topic := range slices.Sorted(maps.Keys(m.offsets[group])) {
-			for _, p := range slices.Sorted(maps.Keys(m.offsets[group][topic])) {
-				if id := m.offset(group, topic, p).topicID; !id.IsZero() && !exists(id) {
-					m.dropOffset(tx, group, topic, p)
-				}
-			}
-		}
-	}
 }

@@ -307,7 +307,7 @@ func FuzzReplay(f *testing.F) {
 	g.add(&member{id: "m", instance: &p, protocolType: consumerProtocol, protocols: []protocol{{"range", subscription([]string{"t"})}}})
 	for _, rec := range []coordinator.Record{
 		groupRecord(g), emptyGroupRecord(g), groupTombstone("g"), offsetTombstone("g", "t", 1),
-		offsetRecord("g", "t", 1, &committed{offset: 7, expireTime: -1}), offsetRecord("g", "t", 1, &committed{offset: 7, expireTime: 5}),
+		offsetRecord("g", "t", &committed{partition: 1, offset: 7, expireTime: -1}), offsetRecord("g", "t", &committed{partition: 1, offset: 7, expireTime: 5}),
 	} {
 		f.Add(rec.Key, rec.Value)
 	}

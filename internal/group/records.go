@@ -20,16 +20,6 @@ const (
 	offsetExpiresVersion = 1 // the only one with a time to expire at, for OffsetCommit v2 to v4 with a retention time
 )
 
-// committed is one committed offset.
-type committed struct {
-	offset      kafka.Offset
-	leaderEpoch kafka.LeaderEpoch // of the last record consumed; NoLeaderEpoch if the client did not say
-	metadata    string
-	commitTime  int64 // milliseconds
-	expireTime  int64 // milliseconds; -1 for what the group's retention says
-	topicID     kafka.TopicID
-}
-
 func groupKey(id string) []byte {
 	key := kmsg.NewGroupMetadataKey()
 	key.Version, key.Group = groupKeyVersion, id
@@ -73,7 +63,7 @@ func offsetKey(group, topic string, partition int32) []byte {
 	return key.AppendTo(make([]byte, 0, 10+len(group)+len(topic)))
 }
 
-func offsetRecord(group, topic string, partition int32, c *committed) coordinator.Record {
+func offsetRecord(group, topic string, c *committed) coordinator.Record {
 	v := kmsg.NewOffsetCommitValue()
 	v.Version, v.TopicID = offsetValueVersion, c.topicID
 	if c.expireTime >= 0 {
@@ -82,7 +72,7 @@ func offsetRecord(group, topic string, partition int32, c *committed) coordinato
 	v.Offset, v.LeaderEpoch, v.Metadata = int64(c.offset), int32(c.leaderEpoch), c.metadata
 	v.CommitTimestamp, v.ExpireTimestamp = c.commitTime, c.expireTime
 	return coordinator.Record{
-		Key:   offsetKey(group, topic, partition),
+		Key:   offsetKey(group, topic, c.partition),
 		Value: v.AppendTo(make([]byte, 0, 64+len(c.metadata))),
 	}
 }
@@ -128,8 +118,8 @@ func (m *Machine) replayOffset(rec coordinator.Replayed) error {
 	if err := v.ReadFrom(rec.Value); err != nil {
 		return fmt.Errorf("committed offset of group %s for %s-%d: %w", key.Group, key.Topic, key.Partition, err)
 	}
-	c := &committed{
-		offset: kafka.Offset(v.Offset), leaderEpoch: kafka.NoLeaderEpoch, metadata: v.Metadata,
+	c := committed{
+		partition: key.Partition, offset: kafka.Offset(v.Offset), leaderEpoch: kafka.NoLeaderEpoch, metadata: v.Metadata,
 		commitTime: v.CommitTimestamp, expireTime: -1, topicID: v.TopicID,
 	}
 	if v.Version >= 3 {
@@ -141,7 +131,7 @@ func (m *Machine) replayOffset(rec coordinator.Replayed) error {
 	if m.groups[key.Group] == nil {
 		m.create(key.Group, c.commitTime)
 	}
-	m.putOffset(key.Group, key.Topic, key.Partition, c)
+	m.putOffset(key.Group, key.Topic, c)
 	return nil
 }
 

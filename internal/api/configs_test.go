@@ -143,9 +143,9 @@ func TestIncrementalAlterTopicConfigs(t *testing.T) {
 			{[]string{"?retention.ms=1"}, kafka.ErrInvalidRequest, "operation"},
 			{[]string{"retention.ms=x"}, kafka.ErrInvalidConfig, "retention.ms"},
 			{[]string{"retention.msec=1"}, kafka.ErrInvalidConfig, "did you mean retention.ms?"},
-			{[]string{"max.compaction.lag.ms=1"}, kafka.ErrInvalidConfig, "no compaction yet"},
+			{[]string{"max.compaction.lag.ms=1", "min.compaction.lag.ms=2"}, kafka.ErrInvalidConfig, "more than max.compaction.lag.ms=1"},
 			{[]string{"+retention.ms=1"}, kafka.ErrInvalidConfig, "not a list"},
-			{[]string{"+cleanup.policy=compact"}, kafka.ErrInvalidConfig, "compaction"},
+			{[]string{"+cleanup.policy=shred"}, kafka.ErrInvalidConfig, "none of delete, compact"},
 			{[]string{"!never.was"}, nil, ""},
 			{nil, nil, ""},
 		} {
@@ -227,8 +227,8 @@ func TestAlterBrokerConfigs(t *testing.T) {
 		{"", "num.partitions=3", kafka.ErrInvalidRequest, "while the broker runs"},
 		{"", "message.max.bytes=x", kafka.ErrInvalidRequest, "message.max.bytes"},
 		{"", "message.max.byte=1", kafka.ErrInvalidConfig, "did you mean message.max.bytes?"},
-		{"", "log.cleaner.threads=1", kafka.ErrInvalidConfig, "no compaction yet"},
-		{"", "log.cleanup.policy=compact", kafka.ErrInvalidRequest, "compact"},
+		{"", "log.cleaner.threads=1", kafka.ErrInvalidRequest, "while the broker runs"},
+		{"", "log.cleaner.min.cleanable.ratio=2", kafka.ErrInvalidRequest, "0 to 1"},
 		{"2", "message.max.bytes=1", kafka.ErrInvalidRequest, "broker 1"},
 		{"x", "message.max.bytes=1", kafka.ErrInvalidRequest, "not a number"},
 	} {

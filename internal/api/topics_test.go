@@ -60,7 +60,7 @@ func TestCreateTopicsErrors(t *testing.T) {
 		{creation("t", 1<<31-1, 1), kafka.ErrInvalidPartitions, "partitions.max"},
 		{creation("t", 1, 1, "retention.ms", "x"), kafka.ErrInvalidConfig, "retention.ms"},
 		{creation("t", 1, 1, "flush.messages", "1"), kafka.ErrInvalidConfig, "sync"},
-		{creation("t", 1, 1, "cleanup.policy", "compact"), kafka.ErrInvalidConfig, "compaction"},
+		{creation("t", 1, 1, "cleanup.policy", "shred"), kafka.ErrInvalidConfig, "none of delete, compact"},
 		{creation("t", 1, 1, "retention.msec", "1"), kafka.ErrInvalidConfig, "did you mean retention.ms?"},
 		{nullConfig, kafka.ErrInvalidConfig, "retention.ms"},
 		{twice, kafka.ErrInvalidRequest, "-1"},

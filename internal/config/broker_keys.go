@@ -13,7 +13,7 @@ const (
 
 // brokerKeys is every key of a node, in the order in which given values are applied: of two keys for the same thing the
 // stronger one comes later.
-var brokerKeys = slices.Concat(nodeKeys, clusterKeys, topicDefaultKeys, serverKeys, storageKeys)
+var brokerKeys = slices.Concat(nodeKeys, clusterKeys, topicDefaultKeys, serverKeys, storageKeys, cleanerKeys)
 
 // nodeKeys say who and where the node is.
 var nodeKeys = []Key{
@@ -77,8 +77,8 @@ var topicDefaultKeys = []Key{
 		"The number of partitions that a node may hold; a topic past it is refused with INVALID_PARTITIONS.").own(),
 	number("max.request.partition.size.limit", Int, 2000, 1, math.MaxInt32, func(c *Config) *int32 { return &c.MaxPartitionsPerDescription },
 		"The largest number of partitions in one answer of DescribeTopicPartitions."),
-	number("offsets.topic.num.partitions", Int, 50, 1, 100_000, func(c *Config) *int32 { return &c.OffsetsTopicPartitions },
-		"The number of partitions of __consumer_offsets, fixed when the first group comes."),
+	number("offsets.topic.num.partitions", Int, -1, -1, 100_000, func(c *Config) *int32 { return &c.OffsetsTopicPartitions },
+		"The number of partitions of __consumer_offsets, fixed when the first group comes; -1 for 4 on one or two nodes and 16 on more.").valid("-1, or 1 to 100000"),
 	number("offsets.topic.replication.factor", Short, -1, -1, math.MaxInt16, func(c *Config) *int16 { return &c.OffsetsTopicReplicationFactor },
 		"The replication factor of __consumer_offsets; -1 for the cluster's default.").valid("-1, or at least 1"),
 	number("offsets.topic.segment.bytes", Int, 100*mib, 1, math.MaxInt32, func(c *Config) *int32 { return &c.OffsetsTopicSegmentBytes },
@@ -127,6 +127,10 @@ var serverKeys = []Key{
 		"The largest metadata string of an offset commit, in bytes."),
 	duration("offsets.commit.timeout.ms", Int, 5_000, 1, func(c *Config) *time.Duration { return &c.OffsetsCommitTimeout },
 		"How long an offset commit may wait for its replicas, in milliseconds."),
+	scaled("offsets.retention.minutes", Int, 7*24*60, 1, math.MaxInt32, int64(time.Minute), func(c *Config) *time.Duration { return &c.OffsetsRetention },
+		"How long committed offsets are kept that nobody uses, in minutes: from when the group became empty, or from the commit for topics that it does not subscribe to and for consumers without a group's membership (KIP-211)."),
+	duration("offsets.retention.check.interval.ms", Long, 600_000, 1, func(c *Config) *time.Duration { return &c.OffsetsRetentionCheck },
+		"How often coordinators look for offsets that have expired and for groups that hold nothing any more, in milliseconds."),
 }
 
 // storageKeys size the write-ahead logs and what goes with them.

@@ -45,7 +45,7 @@ type Config struct {
 	ProducerIDExpiration          time.Duration
 	MaxPartitionsPerDescription   int32 // DescribeTopicPartitions (KIP-966)
 	PartitionsMax                 int32 // of the whole node; a creation past it is refused
-	OffsetsTopicPartitions        int32
+	OffsetsTopicPartitions        int32 // -1: by the number of nodes
 	OffsetsTopicReplicationFactor int16
 	OffsetsTopicSegmentBytes      int32
 
@@ -72,6 +72,8 @@ type Config struct {
 	GroupMaxSize              int
 	OffsetMetadataMaxBytes    int
 	OffsetsCommitTimeout      time.Duration
+	OffsetsRetention          time.Duration
+	OffsetsRetentionCheck     time.Duration
 
 	// Storage.
 	SyncInterval          time.Duration // of topics with SyncInterval
@@ -85,6 +87,15 @@ type Config struct {
 	ScrubBytesPerSecond   int64         // at most; 0 for no scrub
 	OpenFilesMax          int
 	FreeSpaceReserveBytes int64 // kept free on the data directory's file system: an append that would go below is refused
+
+	// Log compaction.
+	CleanerEnabled        bool
+	CleanerThreads        int
+	CleanerDedupeBytes    int64   // of keys in memory, all threads together
+	CleanerIOBytes        int     // of buffers, all threads together
+	CleanerLoadFactor     float64 // of the memory for keys
+	CleanerBytesPerSecond float64 // read and written, all threads together
+	CleanerBackoff        time.Duration
 
 	set map[string]Setting // what was given at start, by key
 }

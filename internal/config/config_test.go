@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ func TestDefaultsAreKafkas(t *testing.T) {
 		RetentionMillis: 604_800_000, RetentionBytes: -1, SegmentBytes: 1 << 30, SegmentMillis: 604_800_000,
 		MaxMessageBytes: 1_048_588, CompressionType: CompressionProducer, TimestampType: CreateTime,
 		TimestampBeforeMaxMillis: 1<<63 - 1, TimestampAfterMaxMillis: 3_600_000, CleanupPolicy: CleanupPolicy{Delete: true},
+		DeleteRetentionMillis: 86_400_000, MaxCompactionLagMillis: 1<<63 - 1, MinCleanableDirtyRatio: 0.5,
 		MinInsyncReplicas: 1, Sync: SyncCommit, IndexIntervalBytes: 4096,
 	}
 	if topic != want {
@@ -24,7 +26,7 @@ func TestDefaultsAreKafkas(t *testing.T) {
 	}
 	if c.NumPartitions != 1 || !c.AutoCreateTopics || c.RequestMaxBytes != 104_857_600 || c.UnauthenticatedMaxBytes != 65536 ||
 		c.RequestsInFlightMaxBytes != 128<<20 || c.MaxConnections != 10_000 || c.RepliesQueuedMax != 64 ||
-		c.ConnectionIdleMax != 10*time.Minute || c.GroupMaxSessionTimeout != 30*time.Minute || c.OffsetsTopicPartitions != 50 {
+		c.ConnectionIdleMax != 10*time.Minute || c.GroupMaxSessionTimeout != 30*time.Minute || c.OffsetsTopicPartitions != -1 {
 		t.Errorf("defaults: %+v", c)
 	}
 	if len(c.Kafka) != 1 || c.Kafka[0] != (Listener{Given: "127.0.0.1:9092", Name: "tcp", Addr: "127.0.0.1:9092"}) {
@@ -165,9 +167,10 @@ func TestErrorsNamePlaceAndNearest(t *testing.T) {
 		{Sources{Flags: map[string]string{"kafka": "a:1,b:2,c:3", "advertise": "x,y"}}, []string{"2 addresses for 3 listeners"}},
 		{Sources{Flags: map[string]string{"advertise": "0.0.0.0:9092"}}, []string{"host that they can connect to"}},
 		{Sources{Set: []string{"listeners=PLAINTEXT://:9092"}}, []string{"--set: key listeners is not supported: use kafka"}},
-		{Sources{Set: []string{"log.cleaner.threads=2"}}, []string{"not supported: there is no compaction yet"}},
+		{Sources{Set: []string{"log.cleaner.threads=0"}}, []string{"log.cleaner.threads: 0 is out of range"}},
+		{Sources{Set: []string{"log.cleaner.io.buffer.load.factor=1.5"}}, []string{"1.5 is out of range, want 0.01 to 0.99"}},
+		{Sources{Set: []string{"log.cleaner.min.cleanable.ratio=half"}}, []string{"not a number of type double"}},
 		{Sources{Set: []string{"retention.ms=2"}}, []string{"retention.ms is a topic key, the broker's default for it is log.retention.ms"}},
-		{Sources{Set: []string{"log.cleanup.policy=compact"}}, []string{"compact is not supported"}},
 		{Sources{Set: []string{"num.partition=1", "bogus=1"}, Environ: []string{"CHRONIK_X=1"}}, []string{"num.partition,", "bogus", "CHRONIK_X"}},
 	} {
 		_, err := Load(tc.src)
@@ -192,7 +195,10 @@ func TestCheckTopic(t *testing.T) {
 	}{
 		{map[string]string{"retention.ms": "1"}, false, ""},
 		{map[string]string{"cleanup.policy": "compact"}, true, ""},
-		{map[string]string{"cleanup.policy": "compact,delete"}, false, "compaction is not supported yet"},
+		{map[string]string{"cleanup.policy": "compact,delete", "min.cleanable.dirty.ratio": "0.1", "delete.retention.ms": "0"}, false, ""},
+		{map[string]string{"cleanup.policy": "delete"}, true, "need compact"},
+		{map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "1.1"}, false, "out of range, want 0 to 1"},
+		{map[string]string{"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "9"}, false, "min.compaction.lag.ms=10 is more than"},
 		{map[string]string{"flush.messages": "1"}, false, "topic key flush.messages is not supported: use sync"},
 		{map[string]string{"retention.msec": "1"}, false, "did you mean retention.ms?"},
 		{map[string]string{"log.retention.ms": "1"}, false, "for a topic use retention.ms"},
@@ -233,4 +239,26 @@ func FuzzLoadFile(f *testing.F) {
 			t.Errorf("configuration %v, error %v", c, err)
 		}
 	})
+}
+
+// TestCompactionDefaults are Kafka's, of the topic and of the node; a node's value is every topic's that has none itself.
+func TestCompactionDefaults(t *testing.T) {
+	c := Default()
+	p := c.Topic
+	if p.DeleteRetentionMillis != 86_400_000 || p.MinCompactionLagMillis != 0 || p.MaxCompactionLagMillis != math.MaxInt64 || p.MinCleanableDirtyRatio != 0.5 {
+		t.Errorf("topic defaults: %+v", p)
+	}
+	if !c.CleanerEnabled || c.CleanerThreads != 1 || c.CleanerDedupeBytes != 134_217_728 || c.CleanerIOBytes != 524_288 || c.CleanerLoadFactor != 0.9 ||
+		c.CleanerBytesPerSecond != math.MaxFloat64 || c.CleanerBackoff != 15*time.Second {
+		t.Errorf("node defaults: %+v", c)
+	}
+	c, err := Load(Sources{Set: []string{"log.cleanup.policy=compact", "log.cleaner.min.cleanable.ratio=0.25", "log.cleaner.io.max.bytes.per.second=1e6", "log.cleaner.max.compaction.lag.ms=5000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err = c.ResolveTopic(map[string]string{"min.compaction.lag.ms": "7", "delete.retention.ms": "0"})
+	if err != nil || !p.CleanupPolicy.Compact || p.CleanupPolicy.Delete || p.MinCleanableDirtyRatio != 0.25 || p.MaxCompactionLagMillis != 5000 ||
+		p.MinCompactionLagMillis != 7 || p.DeleteRetentionMillis != 0 || c.CleanerBytesPerSecond != 1e6 {
+		t.Errorf("resolved: %+v, %v", p, err)
+	}
 }

@@ -18,11 +18,12 @@ const (
 	Int     Type = 3
 	Short   Type = 4
 	Long    Type = 5
+	Double  Type = 6
 	List    Type = 7
 )
 
 func (t Type) String() string {
-	return map[Type]string{Boolean: "boolean", String: "string", Int: "int", Short: "short", Long: "long", List: "list"}[t]
+	return map[Type]string{Boolean: "boolean", String: "string", Int: "int", Short: "short", Long: "long", Double: "double", List: "list"}[t]
 }
 
 // Key is one row of a table.

@@ -119,8 +119,8 @@ func (c *Config) check() error {
 			len(c.Advertise), len(c.Kafka))
 	case c.DefaultReplicationFactor == 0 || c.OffsetsTopicReplicationFactor == 0:
 		return errors.New("a replication factor of 0 is not possible: give -1 for the default, or at least 1")
-	case c.Topic.CleanupPolicy.Compact:
-		return errors.New("log.cleanup.policy: compact is not supported yet")
+	case c.OffsetsTopicPartitions == 0:
+		return errors.New("offsets.topic.num.partitions=0 is not possible: give -1 for a number that suits the cluster, or at least 1")
 	}
 	for _, l := range c.Kafka {
 		if l.TLS && (c.TLSCert == "" || c.TLSKey == "") {
@@ -214,8 +214,11 @@ func (c *Config) CheckTopic(overrides map[string]string, internal bool) error {
 	if err != nil {
 		return err
 	}
-	if t.CleanupPolicy.Compact && !internal {
-		return fmt.Errorf("cleanup.policy=%s: compaction is not supported yet, use cleanup.policy=delete", overrides["cleanup.policy"])
+	if t.MinCompactionLagMillis > t.MaxCompactionLagMillis {
+		return fmt.Errorf("min.compaction.lag.ms=%d is more than max.compaction.lag.ms=%d", t.MinCompactionLagMillis, t.MaxCompactionLagMillis)
+	}
+	if _, given := overrides["cleanup.policy"]; internal && given && !t.CleanupPolicy.Compact {
+		return fmt.Errorf("cleanup.policy=%s: the broker's own topics need compact, or what they hold would be deleted with time", overrides["cleanup.policy"])
 	}
 	return nil
 }

@@ -12,7 +12,11 @@ type Topic struct {
 	TimestampBeforeMaxMillis int64 // how far a record's timestamp may lie in the past
 	TimestampAfterMaxMillis  int64 // and in the future
 	CleanupPolicy            CleanupPolicy
-	MinInsyncReplicas        int32 // never above what the replication factor allows, see replica
+	DeleteRetentionMillis    int64   // how long a compacted log keeps tombstones and markers that nothing needs any more
+	MinCompactionLagMillis   int64   // a record stays uncompacted at least that long
+	MaxCompactionLagMillis   int64   // and becomes compactable after that
+	MinCleanableDirtyRatio   float64 // of a compacted log's bytes
+	MinInsyncReplicas        int32   // never above what the replication factor allows, see replica
 	Sync                     SyncMode
 	IndexIntervalBytes       int32
 }

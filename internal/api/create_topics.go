@@ -139,7 +139,7 @@ func (h *Handlers) createTopicCommand(img *metadata.Image, cfg *config.Config, r
 	}
 	if cmd.Internal && t.Topic == kafka.OffsetsTopic {
 		given := cmd.Config
-		cmd.Config = group.OffsetsTopic(cfg, "").Config
+		cmd.Config = group.OffsetsTopic(cfg, 0, "").Config
 		maps.Copy(cmd.Config, given)
 	}
 	if len(t.ReplicaAssignment) == 0 {

@@ -208,7 +208,7 @@ func (h *Handlers) autoCreate(ctx context.Context, r *Request, names []string) (
 		cmd := metadata.CreateTopic{Name: name, ID: kafka.NewTopicID(), Partitions: -1, ReplicationFactor: -1,
 			Internal: kafka.IsInternalTopic(name), Reason: reason(r, "auto-creation by Metadata")}
 		if name == kafka.OffsetsTopic {
-			cmd = group.OffsetsTopic(cfg, cmd.Reason)
+			cmd = group.OffsetsTopic(cfg, h.Store.Image().BrokerCount(), cmd.Reason)
 		}
 		if roomFor(img, cfg, max(int64(cmd.Partitions), int64(cfg.NumPartitions))*int64(len(commands)+1)) != nil {
 			break

@@ -82,6 +82,7 @@ func (m *Machine) Delete(tx *coordinator.Tx, id string) error {
 		tx.Cancel(sessionKey(id, member))
 	}
 	delete(m.groups, id)
+	delete(m.history, id)
 	tx.Append(groupTombstone(id))
 	m.debug(g, "group is deleted")
 	return nil

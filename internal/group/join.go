@@ -30,7 +30,7 @@ func (r *JoinRequest) rebalanceTimeout() int32 {
 
 func (r *JoinRequest) reason() string {
 	if r.Reason == nil || *r.Reason == "" {
-		return "not provided"
+		return ""
 	}
 	return *r.Reason
 }
@@ -139,15 +139,15 @@ func (m *Machine) joinExisting(tx *coordinator.Tx, g *classic, r *JoinRequest, p
 	mb := g.byID[r.MemberID]
 	switch {
 	case g.state == PreparingRebalance:
-		m.updateMember(tx, g, r, mb, p, "member joins again")
+		m.updateMember(tx, g, r, mb, p, "") // because the group rebalances
 	case g.state == CompletingRebalance && !mb.matches(r.protocols):
-		m.updateMember(tx, g, r, mb, p, "member has other metadata")
+		m.updateMember(tx, g, r, mb, p, "member changed its subscription")
 	case g.state == CompletingRebalance: // the answer to its JoinGroup was lost
 		coordinator.Answer(tx, p, g.joined(mb, g.leader == mb.id))
 	case g.state == Stable && g.leader == mb.id: // what the assignment depends on has changed, such as a topic
-		m.updateMember(tx, g, r, mb, p, "leader joins again")
+		m.updateMember(tx, g, r, mb, p, "leader joined again")
 	case g.state == Stable && !mb.matches(r.protocols):
-		m.updateMember(tx, g, r, mb, p, "member has other metadata")
+		m.updateMember(tx, g, r, mb, p, "member changed its subscription")
 	case g.state == Stable:
 		coordinator.Answer(tx, p, g.joined(mb, false))
 	default:
@@ -187,12 +187,12 @@ func (m *Machine) addMember(tx *coordinator.Tx, g *classic, r *JoinRequest, id s
 	// It has no ID to send heartbeats with, and whether its connection still lives nobody can tell: should it try again
 	// and again during a long rebalance, the members that it leaves behind go after a while.
 	m.session(tx, g, id, newMemberJoinTimeout)
-	m.rebalanceOrComplete(tx, g, "member "+id+" joins; client reason: "+r.reason())
+	m.rebalanceOrComplete(tx, g, mb.causes("member joined", r.reason()))
 }
 
 func (m *Machine) updateMember(tx *coordinator.Tx, g *classic, r *JoinRequest, mb *member, p *JoinPromise, why string) {
 	m.setMember(tx, g, r, mb, p)
-	m.rebalanceOrComplete(tx, g, why+": "+mb.id+"; client reason: "+r.reason())
+	m.rebalanceOrComplete(tx, g, mb.causes(why, r.reason()))
 }
 
 // setMember takes over what a member says of itself now, and parks its promise.
@@ -235,12 +235,12 @@ func (m *Machine) replaceStatic(tx *coordinator.Tx, g *classic, r *JoinRequest, 
 	switch g.state {
 	case Stable:
 		if g.protocol == nil || g.selectProtocol() != *g.protocol {
-			m.rebalanceOrComplete(tx, g, "static member "+id+" changes the protocol; client reason: "+r.reason())
+			m.rebalanceOrComplete(tx, g, mb.causes("static member was replaced and the protocol changes", r.reason()))
 			return
 		}
 		rec := groupRecord(g)
 		if rec.Size() > m.limits().RecordMaxBytes {
-			m.rebalanceOrComplete(tx, g, "static member "+id+" was replaced and the group cannot be stored with it")
+			m.rebalanceOrComplete(tx, g, mb.causes("static member was replaced and the group cannot be stored with it", r.reason()))
 			return
 		}
 		tx.Append(rec)
@@ -255,7 +255,7 @@ func (m *Machine) replaceStatic(tx *coordinator.Tx, g *classic, r *JoinRequest, 
 		m.answerJoin(tx, g, mb, resp)
 	case CompletingRebalance:
 		// The leader may know it by its old ID, and so give the new one nothing.
-		m.prepareRebalance(tx, g, "static member "+id+" was replaced; client reason: "+r.reason())
+		m.prepareRebalance(tx, g, mb.causes("static member was replaced", r.reason()))
 	default:
 		m.completeIfJoined(tx, g)
 	}

@@ -51,7 +51,7 @@ func (m *Machine) Leave(tx *coordinator.Tx, r *kmsg.LeaveGroupRequest) ([]kmsg.L
 	}
 	switch g.state {
 	case Stable, CompletingRebalance:
-		m.prepareRebalance(tx, g, "members leave")
+		m.prepareRebalance(tx, g, cause{})
 	case PreparingRebalance:
 		m.completeIfJoined(tx, g)
 	}
@@ -77,11 +77,18 @@ func (m *Machine) leave(tx *coordinator.Tx, g *classic, r *kmsg.LeaveGroupReques
 			return err
 		}
 	}
-	reason := "not provided"
+	reason := ""
 	if r.Reason != nil {
 		reason = *r.Reason
 	}
 	m.debug(g, "member leaves", "member", id, "reason", reason)
+	if mb := g.byID[id]; mb != nil {
+		what := "member left"
+		if r.MemberID == "" {
+			what = "member was removed by an administrator"
+		}
+		m.note(tx, g, mb.causes(what, reason))
+	}
 	m.drop(tx, g, id)
 	return nil
 }

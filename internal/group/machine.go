@@ -18,9 +18,11 @@ type Limits struct {
 	MinSessionTimeout     time.Duration
 	MaxSessionTimeout     time.Duration
 	InitialRebalanceDelay time.Duration
-	MaxSize               int // members of one group
-	OffsetMetadataMax     int // UTF-16 units, as Java counts, of a committed offset's metadata
-	RecordMaxBytes        int // of one record of the log: what the topic's max.message.bytes leaves
+	MaxSize               int           // members of one group
+	OffsetsRetention      time.Duration // how long unused offsets are kept
+	OffsetsRetentionCheck time.Duration // how often they are looked at; 0 for never
+	OffsetMetadataMax     int           // UTF-16 units, as Java counts, of a committed offset's metadata
+	RecordMaxBytes        int           // of one record of the log: what the topic's max.message.bytes leaves
 	// Consumer are the limits of one consumer group (KIP-848); nil stands for Kafka's defaults.
 	Consumer func(group string) ConsumerLimits
 }
@@ -78,9 +80,10 @@ func (m *Machine) Loaded(tx *coordinator.Tx) {
 			m.resetSession(tx, g, mb)
 		}
 		if len(g.members) > m.limits().MaxSize {
-			m.prepareRebalance(tx, g, "the group is larger than group.max.size")
+			m.prepareRebalance(tx, g, cause{what: "the group is larger than group.max.size"})
 		}
 	}
+	m.scheduleExpiry(tx)
 	if m.loaded != nil {
 		m.loaded()
 	}

@@ -18,11 +18,12 @@ func syncKey(group string) coordinator.TimerKey { return coordinator.TimerKey{Ki
 func millis(ms int32) time.Duration { return time.Duration(ms) * time.Millisecond }
 
 // rebalanceOrComplete begins a rebalance, or goes on with the one that gathers.
-func (m *Machine) rebalanceOrComplete(tx *coordinator.Tx, g *classic, why string) {
+func (m *Machine) rebalanceOrComplete(tx *coordinator.Tx, g *classic, why cause) {
 	if g.state != PreparingRebalance {
 		m.prepareRebalance(tx, g, why)
 		return
 	}
+	m.note(tx, g, why)
 	m.completeIfJoined(tx, g)
 }
 
@@ -34,7 +35,8 @@ func (m *Machine) completeIfJoined(tx *coordinator.Tx, g *classic) {
 }
 
 // prepareRebalance makes every member join again.
-func (m *Machine) prepareRebalance(tx *coordinator.Tx, g *classic, why string) {
+func (m *Machine) prepareRebalance(tx *coordinator.Tx, g *classic, why cause) {
+	m.note(tx, g, why)
 	if g.state == CompletingRebalance {
 		m.resetAssignments(tx, g, kafka.ErrRebalanceInProgress)
 	}
@@ -42,7 +44,7 @@ func (m *Machine) prepareRebalance(tx *coordinator.Tx, g *classic, why string) {
 	tx.Cancel(syncKey(g.id))
 	initial := g.state == Empty
 	g.transition(PreparingRebalance, tx.Millis())
-	m.debug(g, "group prepares to rebalance", "reason", why)
+	m.debug(g, "group prepares to rebalance", "cause", why)
 	switch {
 	case initial: // more members of a new group will come in a moment
 		delay := m.limits().InitialRebalanceDelay
@@ -80,18 +82,7 @@ func (m *Machine) completeLater(tx *coordinator.Tx, g *classic) {
 // completeJoin ends the gathering: dynamic members that did not come are out, and the others get the next generation.
 func (m *Machine) completeJoin(tx *coordinator.Tx, g *classic) {
 	tx.Cancel(joinKey(g.id))
-	var late []string
-	for _, mb := range g.members {
-		if mb.join == nil && mb.instance == nil {
-			late = append(late, mb.id)
-		}
-	}
-	for _, id := range late {
-		m.drop(tx, g, id)
-	}
-	if len(late) > 0 {
-		m.notice(g, "members did not join in time", "members", late)
-	}
+	m.dropLate(tx, g, "member did not join again in time", func(mb *member) bool { return mb.join == nil && mb.instance == nil })
 	if !g.electJoined() && len(g.members) > 0 {
 		// Only static members are left, and none came: their sessions end it.
 		m.completeLater(tx, g)
@@ -100,6 +91,7 @@ func (m *Machine) completeJoin(tx *coordinator.Tx, g *classic) {
 	g.nextGeneration(tx.Millis())
 	if g.state == Empty {
 		m.debug(g, "group is empty")
+		m.settled(g.id, g.generation, tx.Now)
 		tx.Append(groupRecord(g))
 		return
 	}
@@ -121,18 +113,33 @@ func (m *Machine) expectSync(tx *coordinator.Tx, g *classic) {
 			g.state != CompletingRebalance && g.state != Stable {
 			return
 		}
-		var late []string
-		for _, mb := range g.members {
-			if _, ok := g.pendingSync[mb.id]; ok {
-				late = append(late, mb.id)
-			}
-		}
-		for _, id := range late {
-			m.drop(tx, g, id)
-		}
-		m.notice(g, "members did not sync in time", "members", late)
-		m.prepareRebalance(tx, g, "members did not sync in time")
+		m.dropLate(tx, g, "member did not sync in time", func(mb *member) bool {
+			_, late := g.pendingSync[mb.id]
+			return late
+		})
+		m.prepareRebalance(tx, g, cause{})
 	})
+}
+
+// dropLate removes the members that did not do in time what the group waits for.
+func (m *Machine) dropLate(tx *coordinator.Tx, g *classic, what string, late func(*member) bool) {
+	var members []*member
+	for _, mb := range g.members {
+		if late(mb) {
+			members = append(members, mb)
+		}
+	}
+	if len(members) == 0 {
+		return
+	}
+	ids := make([]string, len(members))
+	for i, mb := range members {
+		ids[i] = mb.id
+		m.drop(tx, g, mb.id)
+	}
+	why := several(what, members)
+	m.note(tx, g, why)
+	m.notice(g, why.what, "members", ids)
 }
 
 // drop removes a member with its session and whatever it waits for.
@@ -161,7 +168,7 @@ func (m *Machine) expireSession(tx *coordinator.Tx, g *classic, id string) {
 	}
 	if _, pending := g.pendingJoin[id]; pending {
 		g.remove(id)
-		m.afterRemoval(tx, g, "")
+		m.afterRemoval(tx, g, cause{})
 		return
 	}
 	mb := g.byID[id]
@@ -170,15 +177,18 @@ func (m *Machine) expireSession(tx *coordinator.Tx, g *classic, id string) {
 	}
 	m.notice(g, "member's session has ended", "member", id)
 	m.drop(tx, g, id)
-	m.afterRemoval(tx, g, "session of member "+id+" has ended")
+	m.afterRemoval(tx, g, mb.causes("member's session expired", "no heartbeat for "+millis(mb.sessionTimeout).String()))
 }
 
-// afterRemoval rebalances what a removed member leaves behind; without a reason, where no member but a pending one left.
-func (m *Machine) afterRemoval(tx *coordinator.Tx, g *classic, why string) {
+// afterRemoval rebalances what a removed member leaves behind; without a cause, where no member but a pending one left.
+func (m *Machine) afterRemoval(tx *coordinator.Tx, g *classic, why cause) {
 	switch {
-	case g.state == PreparingRebalance && g.allJoined():
-		m.completeJoin(tx, g)
-	case why != "" && (g.state == Stable || g.state == CompletingRebalance):
+	case g.state == PreparingRebalance:
+		m.note(tx, g, why)
+		if g.allJoined() {
+			m.completeJoin(tx, g)
+		}
+	case why.what != "" && (g.state == Stable || g.state == CompletingRebalance):
 		m.prepareRebalance(tx, g, why)
 	}
 }

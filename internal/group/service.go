@@ -3,7 +3,6 @@ package group
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"log/slog"
 	"math"
 	"sync"
@@ -94,6 +93,7 @@ func (s *Service) limits() Limits {
 	return Limits{
 		MinSessionTimeout: c.GroupMinSessionTimeout, MaxSessionTimeout: c.GroupMaxSessionTimeout,
 		InitialRebalanceDelay: c.GroupInitialRebalanceWait, MaxSize: c.GroupMaxSize,
+		OffsetsRetention: c.OffsetsRetention, OffsetsRetentionCheck: c.OffsetsRetentionCheck,
 		OffsetMetadataMax: c.OffsetMetadataMaxBytes, RecordMaxBytes: s.bounds().record,
 	}
 }
@@ -366,40 +366,4 @@ func (s *Service) Coordinator(ctx context.Context, group string) (kafka.BrokerID
 		cancel()
 	}
 	return p.Leader, nil
-}
-
-// recordMin is the max.message.bytes that groups have at least: Kafka's default.
-const recordMin = 1<<20 + 12
-
-// OffsetsTopic is the command that makes __consumer_offsets as Kafka does.
-func OffsetsTopic(c *config.Config, reason string) metadata.CreateTopic {
-	cmd := metadata.CreateTopic{
-		Name: kafka.OffsetsTopic, ID: kafka.NewTopicID(), Internal: true,
-		Partitions: c.OffsetsTopicPartitions, ReplicationFactor: c.OffsetsTopicReplicationFactor,
-		Config: map[string]string{
-			"cleanup.policy":   "compact",
-			"compression.type": "producer",
-			"segment.bytes":    fmt.Sprint(c.OffsetsTopicSegmentBytes),
-		},
-		Reason: reason,
-	}
-	if c.Topic.MaxMessageBytes < recordMin { // a limit that is meant for producers must not break groups
-		cmd.Config["max.message.bytes"] = fmt.Sprint(recordMin)
-	}
-	return cmd
-}
-
-func (s *Service) createTopic(ctx context.Context) error {
-	cmd := OffsetsTopic(s.o.Config.Load(), "first use of a group coordinator")
-	for _, r := range s.o.Store.CreateTopics(ctx, []metadata.CreateTopic{cmd}, false) {
-		if r.Err != nil && kafka.CodeOf(r.Err) != kafka.ErrTopicAlreadyExists.Code {
-			level := slog.LevelWarn
-			if ctx.Err() != nil { // the client has gone; the next one asks again
-				level = slog.LevelDebug
-			}
-			s.o.Logger.Log(ctx, level, "the topic of groups and offsets could not be created", "topic", kafka.OffsetsTopic, "error", r.Err)
-			return kafka.ErrCoordinatorNotAvailable.With("create topic %s: %v", kafka.OffsetsTopic, r.Err)
-		}
-	}
-	return nil
 }

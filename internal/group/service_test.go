@@ -101,7 +101,7 @@ func TestServiceGroupLifeAndRestart(t *testing.T) {
 		t.Fatalf("coordinator %d, %v", id, err)
 	}
 	topic := r.store.Image().Topic(kafka.OffsetsTopic)
-	if topic == nil || topic.Partitions.Len() != 50 || !topic.Internal || topic.Config["cleanup.policy"] != "compact" {
+	if topic == nil || topic.Partitions.Len() != 4 || !topic.Internal || topic.Config["cleanup.policy"] != "compact" {
 		t.Fatalf("topic: %+v", topic)
 	}
 	first := await(t, r.join("g", "", 9))

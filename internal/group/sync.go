@@ -91,11 +91,12 @@ func (m *Machine) assign(tx *coordinator.Tx, g *classic, r *SyncRequest) {
 		m.logger.Error("group's metadata is larger than a record may be: the members' assignments are refused",
 			"group", g.id, "bytes", rec.Size(), "limit", limit, "members", len(g.members))
 		m.resetAssignments(tx, g, kafka.ErrUnknownServerError)
-		m.prepareRebalance(tx, g, "the assignment could not be stored")
+		m.prepareRebalance(tx, g, cause{what: "the assignment could not be stored", reason: "it is larger than max.message.bytes allows"})
 		return
 	}
 	tx.Append(rec)
 	g.transition(Stable, tx.Millis())
+	m.settled(g.id, g.generation, tx.Now)
 	for _, mb := range g.members {
 		if m.answerSync(tx, mb, g.synced(mb)) {
 			m.resetSession(tx, g, mb)

@@ -24,9 +24,9 @@ type Topics interface {
 type noTopics struct{}
 
 func (noTopics) Topic(string) (id kafka.TopicID, partitions int, racks [][]string, ok bool) { return }
-func (noTopics) ByID(kafka.TopicID) (string, bool)                                           { return "", false }
-func (noTopics) Names() []string                                                             { return nil }
-func (noTopics) Offset() kafka.Offset                                                        { return 0 }
+func (noTopics) ByID(kafka.TopicID) (string, bool)                                          { return "", false }
+func (noTopics) Names() []string                                                            { return nil }
+func (noTopics) Offset() kafka.Offset                                                       { return 0 }
 
 // imageTopics is a view of the metadata.
 type imageTopics struct{ img *metadata.Image }

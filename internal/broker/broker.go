@@ -208,7 +208,8 @@ func (b *Broker) controllerOptions() controller.Options {
 		ClusterID: identity.ClusterID, Joined: identity.ClusterID != "",
 		Defaults: controller.Defaults{
 			Partitions: b.cfg.NumPartitions, ReplicationFactor: max(0, b.cfg.DefaultReplicationFactor),
-			SyncInterval: b.cfg.Topic.Sync == config.SyncInterval,
+			OffsetsReplicationFactor: max(0, b.cfg.OffsetsTopicReplicationFactor),
+			SyncInterval:             b.cfg.Topic.Sync == config.SyncInterval,
 		},
 		Lifecycle: controller.LifecycleOptions{
 			Lease: b.cfg.BrokerLease, Balance: b.cfg.LeaderRebalance,

@@ -67,6 +67,8 @@ func decide(s state, command any) (decision, error) {
 		return s.brokerState(c)
 	case balanceLeaders:
 		return s.balanceLeaders(c), nil
+	case widenTopics:
+		return s.widenTopics(c), nil
 	case metadata.AssignPartition:
 		return s.assignPartition(c)
 	case metadata.SetPartitionLeader:

@@ -17,7 +17,7 @@ import (
 // world drives decide from a data file: each command is decided on the image so far, its records are printed and applied.
 //
 // The commands: register, unregister, fence, unfence, state, create (one topic a line), delete, add-partitions, config, isr,
-// assign, elect, balance, producer-ids, limits, damaged, leased, show. Topic IDs are given as numbers, partitions of state and
+// assign, elect, balance, widen, producer-ids, limits, damaged, leased, show. Topic IDs are given as numbers, partitions of state and
 // damaged as topic/partition.
 type world struct {
 	s state
@@ -226,6 +226,8 @@ func (w *world) parse(t *testing.T, d *datadriven.TestData) any {
 		return parseState(t, d, kafka.BrokerID(broker))
 	case "balance":
 		return balanceLeaders{settled: brokers(t, text), max: count}
+	case "widen":
+		return widenTopics{settled: brokers(t, text), max: count}
 	}
 	t.Fatalf("%s: no command %s", d.Pos, d.Cmd)
 	return nil

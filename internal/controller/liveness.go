@@ -33,6 +33,7 @@ type liveness struct {
 	// Balancing.
 	balanced  time.Time
 	balancing bool
+	widening  widening
 }
 
 // pulse is what is known of one registration.
@@ -74,7 +75,7 @@ func (v *liveness) elected(now time.Time, img *metadata.Image, previous kafka.Br
 
 // deposed ends the leadership.
 func (v *liveness) deposed() {
-	v.began, v.pulses, v.damages, v.balancing = time.Time{}, nil, nil, false
+	v.began, v.pulses, v.damages, v.balancing, v.widening = time.Time{}, nil, nil, false, widening{}
 }
 
 // pulseOf is the broker's, made anew if its registration is another.
@@ -116,7 +117,7 @@ func (v *liveness) tick(now time.Time, img *metadata.Image, late time.Duration) 
 		}
 	}
 	v.ticked = now
-	return v.balance(commands, now, img)
+	return v.widen(v.balance(commands, now, img), now, img)
 }
 
 // fence adds the command that fences a broker, once. A broker that is alone is not fenced: nobody else could take over.
@@ -191,6 +192,12 @@ func (v *liveness) balance(commands []any, now time.Time, img *metadata.Image) [
 	if !v.o.Balance || v.balancing || now.Sub(v.balanced) < v.o.BalanceInterval {
 		return commands
 	}
+	v.balancing = true
+	return append(commands, balanceLeaders{settled: v.settled(now, img), max: balanceMax})
+}
+
+// settled are the brokers that have been live for a while, sorted.
+func (v *liveness) settled(now time.Time, img *metadata.Image) []kafka.BrokerID {
 	var settled []kafka.BrokerID
 	for _, id := range slices.Sorted(maps.Keys(v.pulses)) {
 		p := v.pulses[id]
@@ -198,8 +205,7 @@ func (v *liveness) balance(commands []any, now time.Time, img *metadata.Image) [
 			settled = append(settled, id)
 		}
 	}
-	v.balancing = true
-	return append(commands, balanceLeaders{settled: settled, max: balanceMax})
+	return settled
 }
 
 // rebalanced is the end of one step of balancing.

@@ -157,6 +157,11 @@ func (l *loop) commanded(command any, r result) {
 	case balanceLeaders:
 		changed, _ := r.value.(int)
 		l.liveness.rebalanced(l.o.Clock.Now(), changed, r.err)
+	case widenTopics:
+		l.liveness.widened(l.o.Clock.Now())
+		if n, _ := r.value.(int); n > 0 {
+			l.o.Logger.Info("internal topics got more replicas", "partitions", n, "brokers", c.settled)
+		}
 	}
 	if r.err != nil {
 		l.o.Logger.Debug("a change of a broker's state did not happen", "error", r.err)

@@ -15,6 +15,8 @@ type LifecycleOptions struct {
 	// (leader.imbalance.check.interval.seconds), 300 s, to brokers that have been live for BalanceSettle, 10 s.
 	Balance                        bool
 	BalanceInterval, BalanceSettle time.Duration
+	// WidenInterval is how often internal topics that lack replicas get them, 5 s, on brokers that have been live for BalanceSettle.
+	WidenInterval time.Duration
 
 	electionTimeout time.Duration // the least time for which voters stay with a leader that they have heard of
 }
@@ -30,6 +32,7 @@ func (o *LifecycleOptions) setDefaults(tick time.Duration) {
 	def(&o.SlowRecovery, 10*time.Second)
 	def(&o.BalanceInterval, 300*time.Second)
 	def(&o.BalanceSettle, 10*time.Second)
+	def(&o.WidenInterval, 5*time.Second)
 	// The first tick comes right after the message.
 	o.electionTimeout = (electionTicks - 1) * tick
 }

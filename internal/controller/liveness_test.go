@@ -170,6 +170,8 @@ func (l *life) commit(commands []any) string {
 			l.v.done(c, len(dec.records) > 0, l.s.image.Offset(), err)
 		case balanceLeaders:
 			l.v.rebalanced(l.now, len(dec.records), err)
+		case widenTopics:
+			l.v.widened(l.now)
 		}
 	}
 	return out.String()

@@ -69,6 +69,8 @@ type Defaults struct {
 	// ReplicationFactor of a topic (default.replication.factor); 0 to follow the registered brokers: 3 from three on,
 	// else 1.
 	ReplicationFactor int16
+	// OffsetsReplicationFactor is that of __consumer_offsets (offsets.topic.replication.factor); 0 or less for ReplicationFactor.
+	OffsetsReplicationFactor int16
 	// SyncInterval tells that a topic is synced by interval unless its configuration says otherwise.
 	SyncInterval bool
 }

@@ -46,6 +46,9 @@ func newCluster(p *plan) (*cluster, error) {
 		cfg, err := config.Load(config.Sources{Set: append([]string{
 			"data=" + dataDir, "http=", fmt.Sprintf("kafka=%s:%d", nodeIP(id), kafkaPort), fmt.Sprintf("node.id=%d", id),
 			"wal.file.bytes=1048576", "wal.max.bytes=8388608", "metadata.wal.file.bytes=1048576", "checkpoint.bytes=1048576",
+			"offsets.topic.num.partitions=3", "offsets.topic.segment.bytes=16384", "group.min.session.timeout.ms=1000",
+			"log.cleaner.backoff.ms=200", "log.cleaner.min.cleanable.ratio=0.01", "log.cleaner.min.compaction.lag.ms=2000",
+			"log.cleaner.delete.retention.ms=5000",
 			"cluster.voters=" + strings.Join(voters, ","),
 		}, p.set...)})
 		if err != nil {
@@ -104,13 +107,17 @@ func (c *cluster) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	c.mu.clients++
 	id := c.mu.clients
 	c.mu.Unlock()
-	process := c.net.Host(clientIP(id)).Boot()
+	return c.clientOn(c.net.Host(clientIP(id)).Boot(), fmt.Sprintf("client-%d", id), opts...)
+}
+
+// clientOn makes a Kafka client in a process.
+func (c *cluster) clientOn(process *simnet.Process, name string, opts ...kgo.Opt) (*kgo.Client, error) {
 	var seeds []string
 	for _, n := range c.nodes {
 		seeds = append(seeds, fmt.Sprintf("%s:%d", n.ip, kafkaPort))
 	}
 	return kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(seeds...), kgo.ClientID(fmt.Sprintf("client-%d", id)),
+		kgo.SeedBrokers(seeds...), kgo.ClientID(name),
 		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()

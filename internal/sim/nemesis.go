@@ -173,9 +173,9 @@ func (m *nemesis) heal(id int) {
 		m.net.Heal(ip, n.ip)
 		m.net.Heal(n.ip, ip)
 	}
-	for i := range clientsMax {
-		m.net.Heal(ip, clientIP(i+1))
-		m.net.Heal(clientIP(i+1), ip)
+	for _, other := range clientIPs() {
+		m.net.Heal(ip, other)
+		m.net.Heal(other, ip)
 	}
 }
 
@@ -185,9 +185,7 @@ func (m *nemesis) oneWay(f fault, _ *rand.Rand) func() {
 }
 
 func (m *nemesis) clients(f fault, _ *rand.Rand) func() {
-	for i := range clientsMax {
-		m.net.Isolate(m.node(f).ip, clientIP(i+1))
-	}
+	m.net.Isolate(m.node(f).ip, clientIPs()...)
 	return func() { m.heal(f.node) }
 }
 
@@ -203,8 +201,8 @@ func (m *nemesis) refuse(f fault, _ *rand.Rand) func() {
 
 func (m *nemesis) reset(f fault, _ *rand.Rand) func() {
 	m.net.Reset(m.node(f).ip, m.with(f).ip)
-	for i := range clientsMax {
-		m.net.Reset(m.node(f).ip, clientIP(i+1))
+	for _, ip := range clientIPs() {
+		m.net.Reset(m.node(f).ip, ip)
 	}
 	return nil
 }

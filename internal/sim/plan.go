@@ -19,6 +19,7 @@ type plan struct {
 
 	partitions int
 	producers  int
+	groups     []groupKind
 	duration   time.Duration // of the safety phase
 	faults     []fault
 	corrupts   bool // one of them flips a bit
@@ -40,7 +41,7 @@ func (f fault) String() string {
 // drawPlan makes the plan of a seed.
 func drawPlan(seed uint64) *plan {
 	rng := rand.New(rand.NewPCG(seed, 0x706c616e))
-	p := &plan{seed: seed, nodes: 3, duration: 20 * time.Second, partitions: 1 + rng.IntN(3), producers: 2 + rng.IntN(2)}
+	p := &plan{seed: seed, nodes: 3, duration: 20 * time.Second, partitions: 1 + rng.IntN(4), producers: 2 + rng.IntN(2)}
 	if rng.IntN(3) == 0 {
 		p.nodes = 5
 	}
@@ -77,6 +78,7 @@ func drawPlan(seed uint64) *plan {
 		}
 		p.faults = append(p.faults, f)
 	}
+	p.groups = []groupKind{classicGroup}
 	return p
 }
 

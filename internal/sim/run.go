@@ -63,8 +63,10 @@ func (c *cluster) phases(w *workload) {
 	c.background.Go(func() { images.watch(done) })
 	defer close(done)
 	w.start()
+	g := w.startGroups()
 	m.run()
 	m.healAll()
+	close(g.calm)
 	c.converge("after the faults")
 	time.Sleep(time.Second)
 	if c.plan.corrupts { // the scrub has to come by, and a replica to be made whole
@@ -81,6 +83,8 @@ func (c *cluster) phases(w *workload) {
 		}
 	}
 	w.stop(time.Minute)
+	g.settle()
+	g.check()
 	if len(c.failures()) > 0 {
 		return
 	}

@@ -133,6 +133,9 @@ type reader struct {
 	next   map[partition]int64
 	values map[partition][]string // what was read, from offset 0 on
 	full   bool                   // keep values
+	// What is read may be compacted: offsets may be missing.
+	compacted bool
+	seen      func(p partition, r *kgo.Record) // may be nil
 }
 
 func (w *workload) reader(name string, byRack bool, rng *rand.Rand) *reader {
@@ -167,10 +170,23 @@ func (r *reader) run(ctx context.Context) {
 }
 
 func (r *reader) poll(ctx context.Context) {
-	fetches := r.client.PollFetches(ctx)
-	if ctx.Err() != nil {
-		return
+	if fetches := r.client.PollFetches(ctx); ctx.Err() == nil {
+		r.take(fetches)
 	}
+}
+
+// has tells whether everything below the ends of the partitions was read; there are ends.
+func (r *reader) has(ends []int64) bool {
+	for p := range r.next {
+		if ends == nil || r.next[p] < ends[p.number] {
+			return false
+		}
+	}
+	return ends != nil
+}
+
+// take checks what came. Errors of the client's own are those of a node that is away.
+func (r *reader) take(fetches kgo.Fetches) {
 	fetches.EachError(func(topic string, p int32, err error) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return
@@ -186,11 +202,18 @@ func (r *reader) poll(ctx context.Context) {
 			r.fail("invariant 3: %s is given offset %d of %s with high watermark %d and last stable offset %d", r.name, f.Records[n-1].Offset, p, f.HighWatermark, f.LastStableOffset)
 		}
 		for _, record := range f.Records {
-			if record.Offset != r.next[p] {
+			if record.Offset != r.next[p] && !(r.compacted && record.Offset > r.next[p]) {
 				r.fail("invariant 17: %s reads offset %d of %s where %d is next", r.name, record.Offset, p, r.next[p])
 			}
+			what := seen{string(record.Value), record.LeaderEpoch, r.name}
+			if r.compacted {
+				what.value = contents(record)
+			}
+			r.history.at(p, record.Offset, what)
+			if r.seen != nil {
+				r.seen(p, record)
+			}
 			r.next[p] = record.Offset + 1
-			r.history.at(p, record.Offset, seen{string(record.Value), record.LeaderEpoch, r.name})
 			if r.full {
 				r.values[p] = append(r.values[p], string(record.Value))
 			}

@@ -1,0 +1,411 @@
+package sim
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/kafka"
+)
+
+// coordinatorLog follows __consumer_offsets from its first record on and judges each record by those before it: generations
+// and epochs grow, a partition has one owner, a commit is one of a current member (15, 16). What it has seen it compares with
+// what is left in the end: the last value of each key (18).
+type coordinatorLog struct {
+	*groups
+	reader *reader
+	states []*loggedPartition
+	read   chan struct{} // closed once follow has ended
+	target chan []int64  // where follow may end
+}
+
+// loggedPartition is what a partition of __consumer_offsets has told.
+type loggedPartition struct {
+	number  int32
+	gaps    int // stretches that were compacted away before they were read
+	groups  map[string]*loggedGroup
+	last    map[string]string // by key: the last value; none if that was a tombstone
+	commits map[string]map[int]int64
+}
+
+// loggedGroup is a group as its coordinator's log has it.
+type loggedGroup struct {
+	sure       bool // nothing that matters was compacted away unread
+	generation int32
+	members    map[string][]int32           // classic: of that generation
+	owned      map[string]*loggedAssignment // KIP-848: by member
+	offsets    map[int32]int64
+	synced     map[int32]map[string][]int32 // classic: each generation's members with what they were given
+}
+
+// loggedAssignment is what a member has, or gives up and has not released.
+type loggedAssignment struct {
+	epoch      int32
+	partitions []int32
+}
+
+func newCoordinatorLog(g *groups) *coordinatorLog {
+	return &coordinatorLog{groups: g, read: make(chan struct{}), target: make(chan []int64, 1)}
+}
+
+// follow reads until ctx ends, or up to what catchUp says.
+func (l *coordinatorLog) follow(ctx context.Context) {
+	defer close(l.read)
+	n := 0
+	for n == 0 && ctx.Err() == nil {
+		if image := l.nodes[0].image(); image != nil && image.Topic(kafka.OffsetsTopic) != nil {
+			n = image.Topic(kafka.OffsetsTopic).Partitions.Len()
+		}
+		l.sleep(100 * time.Millisecond)
+	}
+	for p := range int32(n) {
+		l.states = append(l.states, &loggedPartition{number: p, groups: map[string]*loggedGroup{}, last: map[string]string{}, commits: map[string]map[int]int64{}})
+	}
+	l.reader = l.open("the coordinators' log", func(p partition, r *kgo.Record) { l.record(l.states[p.number], r) })
+	if l.reader == nil {
+		return
+	}
+	defer l.reader.client.Close()
+	var until []int64
+	for ctx.Err() == nil && !l.reader.has(until) {
+		select {
+		case until = <-l.target:
+		default:
+		}
+		l.poll(ctx, l.reader)
+	}
+}
+
+func (l *coordinatorLog) poll(ctx context.Context, r *reader) {
+	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	r.take(r.client.PollFetches(ctx))
+}
+
+// open makes a reader of all partitions, from their first record on.
+func (l *coordinatorLog) open(name string, seen func(partition, *kgo.Record)) *reader {
+	starts := map[int32]kgo.Offset{}
+	r := &reader{workload: l.workload, name: name, next: map[partition]int64{}, seen: seen, compacted: true}
+	for _, s := range l.states {
+		starts[s.number] = kgo.NewOffset().At(0)
+		r.next[partition{kafka.OffsetsTopic, s.number}] = 0
+	}
+	client, err := l.client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{kafka.OffsetsTopic: starts}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500*time.Millisecond), kgo.KeepRetryableFetchErrors())
+	if err != nil {
+		l.fail("%s: %v", name, err)
+		return nil
+	}
+	r.client = client
+	return r
+}
+
+// catchUp waits until follow has read all that is there.
+func (l *coordinatorLog) catchUp() {
+	ends := l.ends(kafka.OffsetsTopic, len(l.states))
+	if ends == nil {
+		return
+	}
+	l.target <- ends
+	select {
+	case <-l.read:
+	case <-time.After(settleLimit):
+		l.fail("invariant 23: %s is readable up to %v of %v only", kafka.OffsetsTopic, l.reader.next, ends)
+	}
+}
+
+// record judges one record.
+func (l *coordinatorLog) record(s *loggedPartition, r *kgo.Record) {
+	at := partition{kafka.OffsetsTopic, s.number}
+	if r.Offset != l.reader.next[at] { // compacted away before it was read
+		s.gaps++
+		for _, g := range s.groups {
+			g.sure = false
+			clear(g.owned)
+		}
+	}
+	if r.Value == nil {
+		delete(s.last, string(r.Key))
+	} else {
+		s.last[string(r.Key)] = string(r.Value)
+	}
+	if len(r.Key) < 2 {
+		l.fail("a key of %s has %d bytes", kafka.OffsetsTopic, len(r.Key))
+		return
+	}
+	switch binary.BigEndian.Uint16(r.Key) {
+	case 0, 1:
+		l.offset(s, r)
+	case 2:
+		l.generation(s, r)
+	case 8:
+		l.assignment(s, r)
+	}
+}
+
+func (s *loggedPartition) group(id string) *loggedGroup {
+	g := s.groups[id]
+	if g == nil {
+		g = &loggedGroup{sure: true, members: map[string][]int32{}, owned: map[string]*loggedAssignment{}, offsets: map[int32]int64{}, synced: map[int32]map[string][]int32{}}
+		s.groups[id] = g
+		s.commits[id] = map[int]int64{}
+	}
+	return g
+}
+
+func (l *coordinatorLog) history(id string) *groupHistory {
+	for _, h := range l.all {
+		if h.name == id {
+			return h
+		}
+	}
+	return nil // of a group without members
+}
+
+// offset judges a commit: it is one of a current member, and goes on from where the group was (15).
+func (l *coordinatorLog) offset(s *loggedPartition, r *kgo.Record) {
+	key, v := kmsg.NewOffsetCommitKey(), kmsg.NewOffsetCommitValue()
+	if err := key.ReadFrom(r.Key); err != nil {
+		l.fail("%s: %v", kafka.OffsetsTopic, err)
+		return
+	}
+	h := l.history(key.Group)
+	if h == nil {
+		return
+	}
+	g := s.group(key.Group)
+	if r.Value == nil {
+		l.fail("invariant 15: the committed offset of group %s for %s-%d is gone at offset %d of the coordinator's log, and nobody asked for that", key.Group, key.Topic, key.Partition, r.Offset)
+		return
+	}
+	if err := v.ReadFrom(r.Value); err != nil {
+		l.fail("%s: %v", kafka.OffsetsTopic, err)
+		return
+	}
+	a := h.attempt(v.Metadata)
+	if a == nil || a.partition != key.Partition || a.offset != v.Offset {
+		l.fail("invariant 15: offset %d of %s-%d was committed for group %s with metadata %q, which nobody sent", v.Offset, key.Topic, key.Partition, key.Group, v.Metadata)
+		return
+	}
+	if _, twice := s.commits[key.Group][a.number]; !twice {
+		s.commits[key.Group][a.number] = r.Offset
+	}
+	if code := h.refused(a); code != 0 {
+		l.fail("invariant 15: %v was refused with code %d, and stands at offset %d of the coordinator's log", a, code, r.Offset)
+	}
+	if before := g.offsets[key.Partition]; v.Offset < before {
+		l.fail("invariant 15: group %s goes back from offset %d of %s-%d: %v stands at offset %d of the coordinator's log", key.Group, before, key.Topic, key.Partition, a, r.Offset)
+	}
+	g.offsets[key.Partition] = v.Offset
+	l.committer(h, g, a, r.Offset)
+}
+
+// committer judges whether who committed was a member then.
+func (l *coordinatorLog) committer(h *groupHistory, g *loggedGroup, a *attempt, at int64) {
+	if h.consumer {
+		owned, known := g.owned[a.member]
+		if !known && !g.sure {
+			return
+		}
+		if !known || owned.epoch != a.epoch {
+			l.fail("invariant 15: %v stands at offset %d of the coordinator's log, where that member is %s", a, at, owned)
+		}
+		return
+	}
+	if !g.sure {
+		return
+	}
+	if _, ok := g.members[a.member]; !ok || g.generation != a.epoch {
+		l.fail("invariant 15: %v stands at offset %d of the coordinator's log, in generation %d of members %v", a, at, g.generation, slices.Sorted(maps.Keys(g.members)))
+	}
+}
+
+func (a *loggedAssignment) String() string {
+	if a == nil {
+		return "none"
+	}
+	return fmt.Sprintf("in epoch %d with partitions %v", a.epoch, a.partitions)
+}
+
+// generation judges the record of a classic group: one owner for each partition, and generations grow (16).
+func (l *coordinatorLog) generation(s *loggedPartition, r *kgo.Record) {
+	key, v := kmsg.NewGroupMetadataKey(), kmsg.NewGroupMetadataValue()
+	if err := key.ReadFrom(r.Key); err != nil {
+		l.fail("%s: %v", kafka.OffsetsTopic, err)
+		return
+	}
+	h := l.history(key.Group)
+	if h == nil {
+		return
+	}
+	if r.Value == nil {
+		l.fail("invariant 15: group %s is gone at offset %d of the coordinator's log, and nobody asked for that", key.Group, r.Offset)
+		return
+	}
+	if err := v.ReadFrom(r.Value); err != nil {
+		l.fail("%s: %v", kafka.OffsetsTopic, err)
+		return
+	}
+	g := s.group(key.Group)
+	if v.Generation < g.generation {
+		l.fail("invariant 16: group %s goes back from generation %d to %d at offset %d of the coordinator's log", key.Group, g.generation, v.Generation, r.Offset)
+	}
+	g.sure, g.generation = true, v.Generation
+	clear(g.members)
+	owners := map[int32]string{}
+	for _, row := range v.Members {
+		owned, err := assignedPartitions(row.Assignment)
+		if err != nil {
+			l.fail("the assignment of %s in group %s: %v", row.MemberID, key.Group, err)
+		}
+		for _, p := range owned {
+			if owners[p] != "" {
+				l.fail("invariant 16: generation %d of group %s gives %s-%d to %s and %s", v.Generation, key.Group, topic, p, owners[p], row.MemberID)
+			}
+			owners[p] = row.MemberID
+		}
+		g.members[row.MemberID] = owned
+		if g.synced[v.Generation] == nil {
+			g.synced[v.Generation] = map[string][]int32{}
+		}
+		g.synced[v.Generation][row.MemberID] = owned
+	}
+}
+
+// assignment judges what a member under KIP-848 has: nobody else has it, or has yet to release it; its epoch grows (16).
+func (l *coordinatorLog) assignment(s *loggedPartition, r *kgo.Record) {
+	id, member, now, err := readCurrentAssignment(r.Key, r.Value)
+	if err != nil {
+		l.fail("%s: offset %d of partition %d: %v", kafka.OffsetsTopic, r.Offset, s.number, err)
+		return
+	}
+	if l.history(id) == nil {
+		return
+	}
+	g := s.group(id)
+	if now == nil {
+		delete(g.owned, member)
+		return
+	}
+	if before := g.owned[member]; before != nil && now.epoch > 0 && now.epoch < before.epoch {
+		l.fail("invariant 16: member %s of group %s goes back from epoch %d to %d at offset %d of the coordinator's log", member, id, before.epoch, now.epoch, r.Offset)
+	}
+	for _, other := range slices.Sorted(maps.Keys(g.owned)) {
+		for _, p := range g.owned[other].partitions {
+			if other != member && slices.Contains(now.partitions, p) {
+				l.fail("invariant 16: at offset %d of the coordinator's log %s of group %s has %s-%d, and %s is %v", r.Offset, member, id, topic, p, other, g.owned[other])
+			}
+		}
+	}
+	g.owned[member] = now
+}
+
+// compare holds what the members of a group were told against the log.
+func (l *coordinatorLog) compare(h *groupHistory) {
+	for _, s := range l.states {
+		g := s.groups[h.name]
+		if g == nil {
+			continue
+		}
+		h.checkEvents(func(a *attempt) (int64, bool) {
+			at, ok := s.commits[h.name][a.number]
+			if !ok && a.outcome == ackedOutcome && s.gaps == 0 {
+				l.fail("invariant 15: %v was acknowledged, and is not in the coordinator's log", a)
+			}
+			return at, ok
+		})
+		for _, told := range h.mu.synced {
+			owned, ok := g.synced[told.generation][told.member]
+			if !ok && s.gaps == 0 || ok && !slices.Equal(owned, told.partitions) {
+				l.fail("invariant 16: %s was told that it owns %v in generation %d of group %s, and the coordinator's log says %v (%v)",
+					told.member, told.partitions, told.generation, h.name, owned, ok)
+			}
+		}
+		return
+	}
+	if len(h.mu.synced) > 0 {
+		l.fail("invariant 16: group %s has members, and is not in %s", h.name, kafka.OffsetsTopic)
+	}
+}
+
+// attempt is the commit that an offset's metadata name.
+func (h *groupHistory) attempt(metadata string) *attempt {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, err := strconv.Atoi(metadata)
+	if err != nil || n < 0 || n >= len(h.mu.attempts) {
+		return nil
+	}
+	return h.mu.attempts[n]
+}
+
+// refused is the code with which an attempt was refused; 0 if it was not.
+func (h *groupHistory) refused(a *attempt) int16 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if a.outcome == refusedOutcome {
+		return a.code
+	}
+	return 0
+}
+
+// checkFold reads what is left of the log and compares: the last value of each key is there, and each record where it was (18).
+func (l *coordinatorLog) checkFold() {
+	left := make([]map[string]string, len(l.states))
+	for i := range left {
+		left[i] = map[string]string{}
+	}
+	r := l.open("the coordinators' log, read again", func(p partition, r *kgo.Record) {
+		if r.Value == nil {
+			delete(left[p.number], string(r.Key))
+		} else {
+			left[p.number][string(r.Key)] = string(r.Value)
+		}
+	})
+	ends := l.ends(kafka.OffsetsTopic, len(l.states))
+	if r == nil || ends == nil {
+		return
+	}
+	defer r.client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), settleLimit)
+	defer cancel()
+	for !r.has(ends) {
+		if ctx.Err() != nil {
+			l.fail("invariant 23: %s is readable up to %v of %v only", kafka.OffsetsTopic, r.next, ends)
+			return
+		}
+		l.poll(ctx, r)
+	}
+	for p, s := range l.states {
+		if l.reader.next[partition{kafka.OffsetsTopic, s.number}] < ends[p] {
+			continue // more came since
+		}
+		for _, key := range slices.Sorted(maps.Keys(s.last)) {
+			if left[p][key] != s.last[key] && (s.gaps == 0 || left[p][key] != "") { // of a gap may have been a tombstone
+				l.fail("invariant 18: the last value of key %q in %s-%d was %q, and is %q after compaction", key, kafka.OffsetsTopic, p, s.last[key], left[p][key])
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(left[p])) {
+			if _, ok := s.last[key]; !ok {
+				l.fail("invariant 18: key %q in %s-%d was deleted, and has the value %q after compaction", key, kafka.OffsetsTopic, p, left[p][key])
+			}
+		}
+	}
+}
+
+// contents stands for a record's key and value in the history of offsets.
+func contents(r *kgo.Record) string {
+	h := fnv.New64a()
+	_, _ = h.Write(r.Key)
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write(r.Value)
+	return fmt.Sprintf("%.40q %016x", r.Key, h.Sum64())
+}

@@ -1,0 +1,172 @@
+package sim
+
+import (
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// consumerMember speaks ConsumerGroupHeartbeat (KIP-848): the coordinator assigns, and a partition changes hands once who had it
+// has said that it let go.
+type consumerMember struct {
+	*membership
+	beat   time.Duration
+	full   bool    // the next heartbeat says everything: the answer to the last one was lost
+	target []int32 // what the coordinator wants it to own
+	told   bool    // the coordinator knows what it owns
+}
+
+func newConsumerMember(p *membership) *consumerMember {
+	var id [8]byte
+	for i := range id {
+		id[i] = byte(p.rng.Uint32())
+	}
+	p.id = p.name + "-" + hex.EncodeToString(id[:])
+	return &consumerMember{membership: p, beat: memberHeartbeat}
+}
+
+func (m *consumerMember) interval() time.Duration {
+	if m.behind() {
+		return 50 * time.Millisecond
+	}
+	return m.beat
+}
+
+// behind says that it has to tell the coordinator something, or has partitions to take.
+func (m *consumerMember) behind() bool {
+	return m.full || !m.told || !slices.Equal(m.owned, m.target)
+}
+
+func (m *consumerMember) request() *kmsg.ConsumerGroupHeartbeatRequest {
+	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	req.Version, req.Group, req.MemberID, req.MemberEpoch = 1, m.group.name, m.id, m.epoch
+	if m.instance != "" {
+		req.InstanceID = &m.instance
+	}
+	if m.epoch == 0 || m.full {
+		req.RebalanceTimeoutMillis = int32(memberRebalance.Milliseconds())
+		req.SubscribedTopicNames = []string{topic}
+	}
+	if m.epoch == 0 || m.full || !m.told {
+		req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		if len(m.owned) > 0 {
+			row := kmsg.NewConsumerGroupHeartbeatRequestTopic()
+			row.TopicID, row.Partitions = m.topicID, m.owned
+			req.Topics = append(req.Topics, row)
+		}
+	}
+	return req
+}
+
+func (m *consumerMember) join() bool {
+	m.epoch, m.told = 0, false
+	m.heartbeat()
+	return m.epoch > 0
+}
+
+func (m *consumerMember) heartbeat() {
+	req := m.request()
+	began := time.Now()
+	resp, err := m.ask(req, callLimit)
+	if err != nil {
+		m.full = true
+		return
+	}
+	r := resp.(*kmsg.ConsumerGroupHeartbeatResponse)
+	if r.ErrorCode != 0 {
+		m.refused(r.ErrorCode)
+		return
+	}
+	m.full, m.told = false, m.told || req.Topics != nil
+	if req.MemberEpoch > 0 {
+		m.group.isMember(m.membership, began)
+	}
+	m.become(r.MemberEpoch)
+	m.beat = time.Duration(r.HeartbeatIntervalMillis) * time.Millisecond
+	if r.Assignment != nil {
+		m.assigned(r.Assignment)
+	}
+	m.reconcile()
+	m.publish(slices.Equal(m.owned, m.target))
+}
+
+func (m *consumerMember) assigned(a *kmsg.ConsumerGroupHeartbeatResponseAssignment) {
+	var target []int32
+	for _, t := range a.Topics {
+		if t.TopicID != m.topicID {
+			m.fail("%s is given partitions of topic %x, to which it does not subscribe", m.membership, t.TopicID)
+		}
+		target = append(target, t.Partitions...)
+	}
+	slices.Sort(target)
+	m.trace.note("%s is to own %v in epoch %d, and owns %v", m.membership, target, m.epoch, m.owned)
+	for _, q := range target {
+		m.group.given(m.membership, q)
+	}
+	m.target = target
+}
+
+// reconcile lets go of what it is not to own, after a commit, and takes what it is given, as soon as it knows where to begin.
+func (m *consumerMember) reconcile() {
+	var kept, lost, gained []int32
+	for _, q := range m.owned {
+		if slices.Contains(m.target, q) {
+			kept = append(kept, q)
+		} else {
+			lost = append(lost, q)
+		}
+	}
+	for _, q := range m.target {
+		if !slices.Contains(m.owned, q) {
+			gained = append(gained, q)
+		}
+	}
+	if len(lost) > 0 {
+		m.commit()
+		m.own(kept, nil)
+		m.disown(lost)
+		m.told = false
+		return // what is new is taken once this is told
+	}
+	if len(gained) == 0 {
+		return
+	}
+	begin, code := m.positions(gained)
+	if code != 0 {
+		return // the next heartbeat tells why, or it is tried again
+	}
+	m.own(m.target, begin)
+	m.told = false
+}
+
+// refused does what an error of the coordinator asks for.
+func (m *consumerMember) refused(code int16) {
+	err := kerr.ErrorForCode(code)
+	m.judge(code)
+	switch code {
+	case 25, 110: // UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH: it joins anew
+		m.target = nil
+		m.lose(err)
+	case 82: // FENCED_INSTANCE_ID
+		m.target = nil
+		m.lose(err)
+		m.fenced = true
+	case 111: // UNRELEASED_INSTANCE_ID: until the one before has gone
+		m.sleep(memberHeartbeat)
+	default:
+		m.trace.note("%s: ConsumerGroupHeartbeat: %v", m.membership, err)
+		m.full = true
+	}
+}
+
+func (m *consumerMember) leave() {
+	req := m.request()
+	req.MemberEpoch = -1
+	if m.instance != "" {
+		req.MemberEpoch = -2 // it comes back
+	}
+	_, _ = m.ask(req, callLimit)
+}

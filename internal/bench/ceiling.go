@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"chronik/internal/nodes"
 )
 
 // CeilingOptions of the machine's own limit: framed payloads to the least code that is still a replicated log. With
@@ -90,7 +92,7 @@ type ceilingNode struct {
 
 func startCeilingNode(binary string, args []string) (*ceilingNode, error) {
 	cmd := exec.Command(binary, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = nodes.Orphaned(&syscall.SysProcAttr{}, syscall.SIGKILL)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -74,7 +74,7 @@ func (w *ceilingLog) write(b []byte) error {
 	if !w.sync {
 		return nil
 	}
-	return unix.Fdatasync(int(w.file.Fd()))
+	return datasync(w.file)
 }
 
 // follow logs a byte stream and answers with how much of it is durable.

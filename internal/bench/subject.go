@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"chronik/internal/nodes"
 )
 
 // subject is the broker under test: a child process on free ports and a fresh data directory.
@@ -56,7 +58,7 @@ func freeAddr() (string, error) {
 // start runs a node and returns once it says that it serves.
 func (s *subject) start(_ context.Context, data, kafka, http string) (*exec.Cmd, error) {
 	cmd := exec.Command(s.binary, "start", "--data", data, "--kafka", kafka, "--http", http)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = nodes.Orphaned(&syscall.SysProcAttr{}, syscall.SIGKILL)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -92,7 +94,7 @@ func startDiscard(_ context.Context, binary string) (addr string, stop func(), e
 		return "", nil, err
 	}
 	cmd := exec.Command(binary, "bench", "discard", "--kafka", addr)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = nodes.Orphaned(&syscall.SysProcAttr{}, syscall.SIGKILL)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return "", nil, fmt.Errorf("bench suite: %w", err)

@@ -69,6 +69,7 @@ type Broker struct {
 	begin           controller.Start // what was found of the cluster
 	opened          atomic.Pointer[replica.Manager]
 	openController  atomic.Pointer[controller.Controller]
+	givenUp         atomic.Pointer[context.CancelCauseFunc] // of the hand-over at the end; see watchQuorum
 
 	events       eventCounts
 	incarnation  [16]byte       // drawn by this process

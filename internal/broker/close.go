@@ -9,8 +9,11 @@ import (
 // abortLimit bounds the cleaning up after a start that failed.
 const abortLimit = 5 * time.Second
 
-// handOverLimit bounds how long a node that stops waits for others to take over: without a quorum nobody does.
+// handOverLimit bounds how long a node that stops waits for others to take over.
 const handOverLimit = 3 * time.Second
+
+// errNobodyLeft ends that wait: too many of the voters have stopped or are dead for anything to be decided.
+var errNobodyLeft = errors.New("the other nodes have stopped, too")
 
 // Close stops the node in the reverse order of its start: answers what was accepted, stops the coordinators, the
 // partitions, the metadata, and leaves storage that the next start need not replay. The error tells what was cut short
@@ -66,8 +69,34 @@ func (b *Broker) Close(ctx context.Context) error {
 func (b *Broker) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverLimit)
 	defer cancel()
-	if err := b.agent.Shutdown(ctx); err != nil {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	b.givenUp.Store(&giveUp)
+	b.watchQuorum()
+	err := b.agent.Shutdown(ctx)
+	switch {
+	case err == nil:
+	case errors.Is(context.Cause(ctx), errNobodyLeft):
+		b.log.Info("nobody is left to take over what this node leads", "reason", errNobodyLeft)
+	default:
 		b.log.Warn("this node stops while it leads partitions that nobody could take over", "error", err)
+	}
+}
+
+// watchQuorum gives a hand-over up once the voters that are left are no majority. A voter that is merely not connected counts as there.
+func (b *Broker) watchQuorum() {
+	giveUp := b.givenUp.Load()
+	if giveUp == nil {
+		return
+	}
+	voters, gone := b.controller.Image().Voters(), 0
+	for _, v := range voters {
+		if s, ok := b.peers.Status(v.ID); ok && !s.Connected && (s.Left || s.Refused) {
+			gone++
+		}
+	}
+	if len(voters)-gone <= len(voters)/2 {
+		(*giveUp)(errNobodyLeft)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"chronik/internal/kafka"
 	"chronik/internal/lifecycle"
 	"chronik/internal/metadata"
+	"chronik/internal/peer"
 	"chronik/internal/stream"
 )
 
@@ -22,6 +23,7 @@ func (b *Broker) joinCluster(ctx context.Context) error {
 	b.streams = stream.New(stream.Options{
 		Peers: b.peers, BrokerEpoch: b.brokerEpoch, Clock: b.deps.Clock, Logger: b.log.With("component", "stream"),
 	})
+	b.peers.Watch(func(peer.Event) { b.watchQuorum() })
 	b.peers.Start()
 	var voters []controller.VoterAddress
 	for _, v := range b.cfg.ClusterVoters {

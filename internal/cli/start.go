@@ -57,6 +57,10 @@ func runNode(cfg *config.Config, stdout, stderr io.Writer) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	// A log or a terminal that is gone must not take the node with it: writes to it fail, and nothing else.
+	gone := make(chan os.Signal, 1)
+	signal.Notify(gone, syscall.SIGPIPE)
+	defer signal.Stop(gone)
 	fatal := make(chan error, 1)
 	node := broker.New(cfg, broker.Deps{
 		FS: vfs.OS{}, Clock: clock.System{}, Logger: logger, Version: Version,

@@ -21,6 +21,8 @@ type brokerState struct {
 	// damaged are replicas of the broker that leave ISR and ELR.
 	damaged []kafka.TopicPartition
 	reason  string
+	// stopping says that a broker that is fenced had asked to shut down: nobody needs to be warned.
+	stopping bool
 }
 
 const anyEpoch kafka.BrokerEpoch = -1

@@ -105,7 +105,7 @@ func (v *liveness) tick(now time.Time, img *metadata.Image, late time.Duration) 
 			p.liveSince = now
 		}
 		if proof, ok := v.proofs[b.ID]; ok && proof.incarnation == b.Incarnation {
-			commands = v.fence(commands, img, b, fmt.Sprintf("broker %d is dead: %s", b.ID, proof.how))
+			commands = v.fence(commands, img, b, proof.reason(b))
 		} else if silence := now.Sub(p.heard); silence >= v.o.Lease {
 			commands = v.fence(commands, img, b, fmt.Sprintf("nothing was heard of broker %d for %v", b.ID, silence.Round(time.Millisecond)))
 		}
@@ -128,7 +128,7 @@ func (v *liveness) fence(commands []any, img *metadata.Image, b *metadata.Broker
 	}
 	p.fencing = true
 	p.changing++
-	return append(commands, brokerState{id: b.ID, epoch: b.Epoch, fenced: set, reason: reason})
+	return append(commands, brokerState{id: b.ID, epoch: b.Epoch, fenced: set, reason: reason, stopping: b.InControlledShutdown})
 }
 
 // done is the end of an own command.
@@ -158,7 +158,15 @@ func (v *liveness) lost(now time.Time, img *metadata.Image, id kafka.BrokerID, i
 		return nil
 	}
 	v.pulseOf(now, b)
-	return v.fence(nil, img, b, fmt.Sprintf("broker %d is dead: %s", id, how))
+	return v.fence(nil, img, b, v.proofs[id].reason(b))
+}
+
+// reason is the one for a fence.
+func (p proof) reason(b *metadata.Broker) string {
+	if b.InControlledShutdown {
+		return fmt.Sprintf("broker %d has stopped: %s", b.ID, p.how)
+	}
+	return fmt.Sprintf("broker %d is dead: %s", b.ID, p.how)
 }
 
 // back takes a proof away that was none: the process is heard of again.

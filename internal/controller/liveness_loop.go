@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -173,7 +174,11 @@ func (l *loop) logState(c brokerState, wrote bool) {
 	switch {
 	case !wrote:
 	case c.fenced == set:
-		l.o.Logger.Warn("broker fenced; its partitions are led by others, where they can be", "broker", c.id, "reason", c.reason)
+		level := slog.LevelWarn
+		if c.stopping {
+			level = slog.LevelInfo
+		}
+		l.o.Logger.Log(context.Background(), level, "broker fenced; its partitions are led by others, where they can be", "broker", c.id, "reason", c.reason)
 	case len(c.damaged) > 0 && c.fenced == unchanged:
 		l.o.Logger.Warn("damaged replicas lose their places", "broker", c.id, "replicas", len(c.damaged), "state", c.reason)
 	case c.slow == set:

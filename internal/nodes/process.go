@@ -22,7 +22,8 @@ type Command struct {
 	Node   Node
 	Args   []string // instead of start --config node.toml, if given
 	Env    []string // beside this process's own; see Environ
-	// Orphan is what the kernel sends the process when its parent is gone: SIGTERM for people's data, SIGKILL for tests.
+	// Orphan is what the kernel sends the process when its parent is gone: SIGTERM for people's data, SIGKILL for tests. Linux only:
+	// elsewhere the process goes on.
 	Orphan syscall.Signal
 	// Line gets each line that the process prints, and whether it was on standard error; it is called from two goroutines.
 	// May be nil.
@@ -64,7 +65,7 @@ func Start(c Command) (*Process, error) {
 	}
 	p := &Process{Node: c.Node, Started: time.Now(), cmd: exec.Command(c.Binary, args...), serves: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd.Env = append(Environ(), c.Env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: c.Orphan}
+	p.cmd.SysProcAttr = Orphaned(&syscall.SysProcAttr{Setpgid: true}, c.Orphan)
 	line := c.Line
 	if line == nil {
 		line = func(string, bool) {}

@@ -39,6 +39,8 @@ type Status struct {
 	Identity Identity
 	// Refused: Identity's process is dead, its redial was refused.
 	Refused bool
+	// Left: Identity's process has said that it stops.
+	Left bool
 	// LastHeard is when anything last came from the peer; zero if never.
 	LastHeard time.Time
 	// Err is why the last attempt to connect failed; nil while connected.

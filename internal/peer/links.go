@@ -62,7 +62,15 @@ func (n *Node) noteLeaving(peer Identity) {
 func (n *Node) hasLeft(peer Identity) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.mu.leaving[peer.Broker] == peer.Incarnation
+	incarnation, left := n.mu.leaving[peer.Broker]
+	return left && incarnation == peer.Incarnation
+}
+
+// closing tells whether Close was called.
+func (n *Node) closing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.closing
 }
 
 // hold notes a socket that is being introduced, so that Close reaches it; false if the node is closing.

@@ -287,7 +287,7 @@ func TestRestartIsSeenAsReplacedAndDeathAsRefused(t *testing.T) {
 	if down := e.await(t, "refused", isRefused); !down.Proof() || !down.Identity.SameProcess(b.Self()) {
 		t.Errorf("refused with %+v", down)
 	}
-	if s, _ := a.Status(2); !s.Refused || s.Connected || s.Err == nil || s.LastHeard.IsZero() {
+	if s, _ := a.Status(2); !s.Refused || !s.Left || s.Connected || s.Err == nil || s.LastHeard.IsZero() {
 		t.Errorf("status after the death: %+v", s)
 	}
 	if a.Notify(2, Raft, nil) {
@@ -303,7 +303,7 @@ func TestRestartIsSeenAsReplacedAndDeathAsRefused(t *testing.T) {
 		t.Errorf("replaced with %+v", down)
 	}
 	e.await(t, "up again", isUp)
-	if s, _ := a.Status(2); s.Refused || !s.Connected || s.Err != nil {
+	if s, _ := a.Status(2); s.Refused || s.Left || !s.Connected || s.Err != nil {
 		t.Errorf("status after the return: %+v", s)
 	}
 	a.RemovePeer(2)

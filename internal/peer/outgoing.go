@@ -130,10 +130,9 @@ func (n *Node) dial(ctx context.Context, address string, expected kafka.BrokerID
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	self := n.Self()
 	peer, err := introduce(conn, self, kind, expected)
-	if !stop() && err == nil {
+	if cancelled, late := !stop(), !inTime(); cancelled { // that the socket was closed under it says nothing
 		err = ctx.Err()
-	}
-	if !inTime() && err == nil {
+	} else if late {
 		err = fmt.Errorf("it has not introduced itself within %v", n.opts.Limits.Handshake)
 	}
 	if err != nil {
@@ -200,14 +199,14 @@ func (o *outgoing) failed(err error) {
 	news := !o.mu.told || errors.As(err, &byName) && o.mu.err.Error() != err.Error()
 	o.mu.told = true
 	o.mu.err = err
-	last := o.mu.identity
+	last, known := o.mu.identity, o.mu.known
 	o.mu.Unlock()
-	if o.ctx.Err() != nil {
+	if o.ctx.Err() != nil || o.node.closing() {
 		return
 	}
 	if news {
 		level := slog.LevelWarn
-		if o.node.hasLeft(last) {
+		if !known || o.node.hasLeft(last) {
 			level = slog.LevelInfo
 		}
 		o.node.opts.Logger.Log(o.ctx, level, "cannot connect to a peer, trying on", "peer", o.id, "address", o.address, "reason", err)

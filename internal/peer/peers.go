@@ -74,11 +74,12 @@ func (n *Node) Status(id kafka.BrokerID) (Status, bool) {
 	}
 	s := Status{Address: o.address, LastHeard: n.LastHeard(id)}
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	s.Connected, s.Identity, s.Refused, s.Err = o.mu.control != nil, o.mu.identity, o.mu.refused, o.mu.err
 	if o.mu.control != nil {
 		s.Identity = o.mu.control.identity()
 	}
+	o.mu.Unlock()
+	s.Left = n.hasLeft(s.Identity)
 	return s, true
 }
 

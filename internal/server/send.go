@@ -74,7 +74,7 @@ func (s *sender) write(p []byte, more bool) (int, error) {
 func (s *sender) writeOnce(fd uintptr) bool {
 	for {
 		if s.more {
-			s.n, s.err = unix.SendmsgN(int(fd), s.p, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_MORE)
+			s.n, s.err = writeMore(int(fd), s.p)
 		} else {
 			s.n, s.err = syscall.Write(int(fd), s.p)
 		}

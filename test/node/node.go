@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"chronik/internal/nodes"
 )
 
 // Node is one chronik process, and its data directory and addresses over restarts.
@@ -106,7 +108,7 @@ func (n *Node) TryStart() error {
 	args := append([]string{"start", "--data", n.Dir, "--kafka", n.Kafka, "--http", n.HTTP}, n.Args...)
 	n.cmd = exec.Command(n.Bin, args...)
 	n.cmd.Env = append(os.Environ(), n.Env...)
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	n.cmd.SysProcAttr = nodes.Orphaned(&syscall.SysProcAttr{}, syscall.SIGKILL)
 	stdout, err := n.cmd.StdoutPipe()
 	if err != nil {
 		return err

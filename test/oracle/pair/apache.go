@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"chronik/internal/nodes"
 	"chronik/test/node"
 )
 
@@ -65,7 +66,7 @@ func startApacheKafka(t *testing.T, settings []string) string {
 		addr, dir := node.FreeAddr(t), t.TempDir()
 		_, port, _ := net.SplitHostPort(addr)
 		cmd := exec.Command(filepath.Join(root, "scripts/apache-kafka.sh"), append([]string{dir, port}, settings...)...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = nodes.Orphaned(&syscall.SysProcAttr{}, syscall.SIGKILL)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -13,7 +13,7 @@ const (
 
 // brokerKeys is every key of a node, in the order in which given values are applied: of two keys for the same thing the
 // stronger one comes later.
-var brokerKeys = slices.Concat(nodeKeys, clusterKeys, topicDefaultKeys, serverKeys, storageKeys, cleanerKeys)
+var brokerKeys = slices.Concat(nodeKeys, clusterKeys, topicDefaultKeys, serverKeys, consumerGroupKeys, storageKeys, cleanerKeys)
 
 // nodeKeys say who and where the node is.
 var nodeKeys = []Key{

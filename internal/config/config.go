@@ -74,6 +74,8 @@ type Config struct {
 	OffsetsCommitTimeout      time.Duration
 	OffsetsRetention          time.Duration
 	OffsetsRetentionCheck     time.Duration
+	GroupProtocols            []string // classic, and consumer (KIP-848)
+	ConsumerGroups            ConsumerGroups
 
 	// Storage.
 	SyncInterval          time.Duration // of topics with SyncInterval

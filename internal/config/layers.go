@@ -12,6 +12,7 @@ const (
 	FromAllBrokers Source = 3 // set by a client on all brokers
 	FromStart      Source = 4 // given when the node was started
 	FromDefault    Source = 5
+	FromGroup      Source = 8 // set on the group
 )
 
 // Layers are the places that values come from, for answers that tell them apart.
@@ -64,6 +65,16 @@ func (l *Layers) Topic(k *Key, overrides map[string]string) Entry {
 			e.Value = inTopicUnit(first)
 		}
 	}
+	return e
+}
+
+// Group is the entry of a group's key, for a group with these values.
+func (l *Layers) Group(k *Key, values map[string]string) Entry {
+	e := Entry{Key: k, Synonyms: l.find(k.Before), Set: true}
+	if value, ok := values[k.Name]; ok {
+		e.Synonyms = append([]Synonym{{Name: k.Name, Value: value, Source: FromGroup}}, e.Synonyms...)
+	}
+	e.Value, e.Source = e.Synonyms[0].Value, e.Synonyms[0].Source
 	return e
 }
 

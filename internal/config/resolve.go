@@ -127,6 +127,9 @@ func (c *Config) check() error {
 			return fmt.Errorf("the listener %s needs tls.cert and tls.key (--tls-cert, --tls-key)", l.Given)
 		}
 	}
+	if err := c.ConsumerGroups.check("group.consumer.session.timeout.ms", "group.consumer.heartbeat.interval.ms"); err != nil {
+		return err
+	}
 	return c.checkCluster()
 }
 

@@ -113,8 +113,8 @@ func (c *clientFlags) explain(err error) error {
 	return err
 }
 
-// admin runs f with an admin client within --timeout.
-func (c *clientFlags) admin(cmd *cobra.Command, f func(context.Context, *kadm.Client) error) error {
+// asking runs f with a client within --timeout.
+func (c *clientFlags) asking(cmd *cobra.Command, f func(context.Context, *kgo.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
 	defer cancel()
 	client, err := c.open()
@@ -125,7 +125,12 @@ func (c *clientFlags) admin(cmd *cobra.Command, f func(context.Context, *kadm.Cl
 	if err := c.ping(ctx, client); err != nil {
 		return err
 	}
-	return c.explain(f(ctx, kadm.NewClient(client)))
+	return c.explain(f(ctx, client))
+}
+
+// admin runs f with an admin client within --timeout.
+func (c *clientFlags) admin(cmd *cobra.Command, f func(context.Context, *kadm.Client) error) error {
+	return c.asking(cmd, func(ctx context.Context, client *kgo.Client) error { return f(ctx, kadm.NewClient(client)) })
 }
 
 // listed asks for offsets again while a partition says that it cannot tell them yet: it has no leader at the moment, or a new

@@ -17,23 +17,30 @@ import (
 )
 
 func newExplain() *cobra.Command {
+	var isGroup bool
 	cmd := &cobra.Command{
-		Use:   "explain TOPIC/PARTITION",
-		Short: "Why a partition is as it is: leader, in-sync set, since when, what caused it, what it waits for",
+		Use:   "explain TOPIC/PARTITION | GROUP",
+		Short: "Why a partition or a consumer group is as it is: since when, what caused it, what it waits for",
 		Long: `Explain tells why a partition has this leader and this in-sync set, since when, which event caused it, and what it waits
 for. The metadata keep the last changes of each partition, also after a snapshot; its leader adds what only it knows, such
-as how far behind each follower is. If the leader does not answer, another node tells what it knows.`,
+as how far behind each follower is. If the leader does not answer, another node tells what it knows.
+
+Of a consumer group it tells why it rebalanced last, who caused that, how long it took, and whom it waits for. The group's
+coordinator remembers that since it began to coordinate the group.`,
 		Example: `  chronik explain orders/0
-  chronik explain orders/0 --json`,
+  chronik explain orders/0 --json
+  chronik explain billing
+  chronik explain --group a/1`,
 		Args: cobra.ExactArgs(1),
 	}
 	c := addClusterFlags(cmd)
 	c.addJSON(cmd)
+	cmd.Flags().BoolVarP(&isGroup, "group", "g", false, "the argument is a group, even if it looks like TOPIC/PARTITION")
 	cmd.ValidArgsFunction = c.completePartitions()
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		topic, partition, err := parsePartition(args[0])
-		if err != nil {
-			return usage(err)
+		if err != nil || isGroup {
+			return explainGroup(cmd, c, args[0])
 		}
 		return c.within(cmd, func(ctx context.Context, found []httpNode) error {
 			e, err := askExplanation(ctx, found, topic, partition)

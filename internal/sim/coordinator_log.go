@@ -2,7 +2,6 @@ package sim
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -11,9 +10,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/kafka"
+	"chronik/internal/sim/grouplog"
 )
 
 // coordinatorLog follows __consumer_offsets from its first record on and judges each record by those before it: generations
@@ -30,26 +29,9 @@ type coordinatorLog struct {
 // loggedPartition is what a partition of __consumer_offsets has told.
 type loggedPartition struct {
 	number  int32
-	gaps    int // stretches that were compacted away before they were read
-	groups  map[string]*loggedGroup
+	log     *grouplog.Log
 	last    map[string]string // by key: the last value; none if that was a tombstone
 	commits map[string]map[int]int64
-}
-
-// loggedGroup is a group as its coordinator's log has it.
-type loggedGroup struct {
-	sure       bool // nothing that matters was compacted away unread
-	generation int32
-	members    map[string][]int32           // classic: of that generation
-	owned      map[string]*loggedAssignment // KIP-848: by member
-	offsets    map[int32]int64
-	synced     map[int32]map[string][]int32 // classic: each generation's members with what they were given
-}
-
-// loggedAssignment is what a member has, or gives up and has not released.
-type loggedAssignment struct {
-	epoch      int32
-	partitions []int32
 }
 
 func newCoordinatorLog(g *groups) *coordinatorLog {
@@ -67,7 +49,8 @@ func (l *coordinatorLog) follow(ctx context.Context) {
 		l.sleep(100 * time.Millisecond)
 	}
 	for p := range int32(n) {
-		l.states = append(l.states, &loggedPartition{number: p, groups: map[string]*loggedGroup{}, last: map[string]string{}, commits: map[string]map[int]int64{}})
+		judged := func(id string) bool { return l.history(id) != nil }
+		l.states = append(l.states, &loggedPartition{number: p, log: grouplog.New(judged, l.fail), last: map[string]string{}, commits: map[string]map[int]int64{}})
 	}
 	l.reader = l.open("the coordinators' log", func(p partition, r *kgo.Record) { l.record(l.states[p.number], r) })
 	if l.reader == nil {
@@ -124,207 +107,83 @@ func (l *coordinatorLog) catchUp() {
 
 // record judges one record.
 func (l *coordinatorLog) record(s *loggedPartition, r *kgo.Record) {
-	at := partition{kafka.OffsetsTopic, s.number}
-	if r.Offset != l.reader.next[at] { // compacted away before it was read
-		s.gaps++
-		for _, g := range s.groups {
-			g.sure = false
-			clear(g.owned)
-		}
-	}
 	if r.Value == nil {
 		delete(s.last, string(r.Key))
 	} else {
 		s.last[string(r.Key)] = string(r.Value)
 	}
-	if len(r.Key) < 2 {
-		l.fail("a key of %s has %d bytes", kafka.OffsetsTopic, len(r.Key))
-		return
-	}
-	switch binary.BigEndian.Uint16(r.Key) {
-	case 0, 1:
-		l.offset(s, r)
-	case 2:
-		l.generation(s, r)
-	case 8:
-		l.assignment(s, r)
+	if c := s.log.Record(r.Offset, r.Key, r.Value); c != nil {
+		l.commit(s, l.history(c.Group), c)
 	}
 }
 
-func (s *loggedPartition) group(id string) *loggedGroup {
-	g := s.groups[id]
-	if g == nil {
-		g = &loggedGroup{sure: true, members: map[string][]int32{}, owned: map[string]*loggedAssignment{}, offsets: map[int32]int64{}, synced: map[int32]map[string][]int32{}}
-		s.groups[id] = g
-		s.commits[id] = map[int]int64{}
-	}
-	return g
-}
-
+// history is that of a group with members; nil for another.
 func (l *coordinatorLog) history(id string) *groupHistory {
 	for _, h := range l.all {
 		if h.name == id {
 			return h
 		}
 	}
-	return nil // of a group without members
+	return nil
 }
 
-// offset judges a commit: it is one of a current member, and goes on from where the group was (15).
-func (l *coordinatorLog) offset(s *loggedPartition, r *kgo.Record) {
-	key, v := kmsg.NewOffsetCommitKey(), kmsg.NewOffsetCommitValue()
-	if err := key.ReadFrom(r.Key); err != nil {
-		l.fail("%s: %v", kafka.OffsetsTopic, err)
+// commit judges a commit: it is one of a current member, and goes on from where the group was (15).
+func (l *coordinatorLog) commit(s *loggedPartition, h *groupHistory, c *grouplog.Commit) {
+	if c.Offset < 0 {
+		l.fail("invariant 15: the committed offset of group %s for %s-%d is gone at offset %d of the coordinator's log, and nobody asked for that", c.Group, c.Topic, c.Partition, c.At)
 		return
 	}
-	h := l.history(key.Group)
-	if h == nil {
+	a := h.attempt(c.Metadata)
+	if a == nil || a.partition != c.Partition || a.offset != c.Offset {
+		l.fail("invariant 15: offset %d of %s-%d was committed for group %s with metadata %q, which nobody sent", c.Offset, c.Topic, c.Partition, c.Group, c.Metadata)
 		return
 	}
-	g := s.group(key.Group)
-	if r.Value == nil {
-		l.fail("invariant 15: the committed offset of group %s for %s-%d is gone at offset %d of the coordinator's log, and nobody asked for that", key.Group, key.Topic, key.Partition, r.Offset)
-		return
+	if s.commits[c.Group] == nil {
+		s.commits[c.Group] = map[int]int64{}
 	}
-	if err := v.ReadFrom(r.Value); err != nil {
-		l.fail("%s: %v", kafka.OffsetsTopic, err)
-		return
-	}
-	a := h.attempt(v.Metadata)
-	if a == nil || a.partition != key.Partition || a.offset != v.Offset {
-		l.fail("invariant 15: offset %d of %s-%d was committed for group %s with metadata %q, which nobody sent", v.Offset, key.Topic, key.Partition, key.Group, v.Metadata)
-		return
-	}
-	if _, twice := s.commits[key.Group][a.number]; !twice {
-		s.commits[key.Group][a.number] = r.Offset
+	if _, twice := s.commits[c.Group][a.number]; !twice {
+		s.commits[c.Group][a.number] = c.At
 	}
 	if code := h.refused(a); code != 0 {
-		l.fail("invariant 15: %v was refused with code %d, and stands at offset %d of the coordinator's log", a, code, r.Offset)
+		l.fail("invariant 15: %v was refused with code %d, and stands at offset %d of the coordinator's log", a, code, c.At)
 	}
-	if before := g.offsets[key.Partition]; v.Offset < before {
-		l.fail("invariant 15: group %s goes back from offset %d of %s-%d: %v stands at offset %d of the coordinator's log", key.Group, before, key.Topic, key.Partition, a, r.Offset)
+	if c.Offset < c.Before {
+		l.fail("invariant 15: group %s goes back from offset %d of %s-%d: %v stands at offset %d of the coordinator's log", c.Group, c.Before, c.Topic, c.Partition, a, c.At)
 	}
-	g.offsets[key.Partition] = v.Offset
-	l.committer(h, g, a, r.Offset)
+	l.committer(h, c.State, a, c.At)
 }
 
 // committer judges whether who committed was a member then.
-func (l *coordinatorLog) committer(h *groupHistory, g *loggedGroup, a *attempt, at int64) {
+func (l *coordinatorLog) committer(h *groupHistory, g *grouplog.Group, a *attempt, at int64) {
 	if h.consumer {
-		owned, known := g.owned[a.member]
-		if !known && !g.sure {
-			return
-		}
-		if !known || owned.epoch != a.epoch {
+		owned, known := g.Owned[a.member]
+		if (known || g.Sure) && (!known || owned.Epoch != a.epoch) {
 			l.fail("invariant 15: %v stands at offset %d of the coordinator's log, where that member is %s", a, at, owned)
 		}
 		return
 	}
-	if !g.sure {
-		return
+	if _, ok := g.Members[a.member]; g.Sure && (!ok || g.Generation != a.epoch) {
+		l.fail("invariant 15: %v stands at offset %d of the coordinator's log, in generation %d of members %v", a, at, g.Generation, slices.Sorted(maps.Keys(g.Members)))
 	}
-	if _, ok := g.members[a.member]; !ok || g.generation != a.epoch {
-		l.fail("invariant 15: %v stands at offset %d of the coordinator's log, in generation %d of members %v", a, at, g.generation, slices.Sorted(maps.Keys(g.members)))
-	}
-}
-
-func (a *loggedAssignment) String() string {
-	if a == nil {
-		return "none"
-	}
-	return fmt.Sprintf("in epoch %d with partitions %v", a.epoch, a.partitions)
-}
-
-// generation judges the record of a classic group: one owner for each partition, and generations grow (16).
-func (l *coordinatorLog) generation(s *loggedPartition, r *kgo.Record) {
-	key, v := kmsg.NewGroupMetadataKey(), kmsg.NewGroupMetadataValue()
-	if err := key.ReadFrom(r.Key); err != nil {
-		l.fail("%s: %v", kafka.OffsetsTopic, err)
-		return
-	}
-	h := l.history(key.Group)
-	if h == nil {
-		return
-	}
-	if r.Value == nil {
-		l.fail("invariant 15: group %s is gone at offset %d of the coordinator's log, and nobody asked for that", key.Group, r.Offset)
-		return
-	}
-	if err := v.ReadFrom(r.Value); err != nil {
-		l.fail("%s: %v", kafka.OffsetsTopic, err)
-		return
-	}
-	g := s.group(key.Group)
-	if v.Generation < g.generation {
-		l.fail("invariant 16: group %s goes back from generation %d to %d at offset %d of the coordinator's log", key.Group, g.generation, v.Generation, r.Offset)
-	}
-	g.sure, g.generation = true, v.Generation
-	clear(g.members)
-	owners := map[int32]string{}
-	for _, row := range v.Members {
-		owned, err := assignedPartitions(row.Assignment)
-		if err != nil {
-			l.fail("the assignment of %s in group %s: %v", row.MemberID, key.Group, err)
-		}
-		for _, p := range owned {
-			if owners[p] != "" {
-				l.fail("invariant 16: generation %d of group %s gives %s-%d to %s and %s", v.Generation, key.Group, topic, p, owners[p], row.MemberID)
-			}
-			owners[p] = row.MemberID
-		}
-		g.members[row.MemberID] = owned
-		if g.synced[v.Generation] == nil {
-			g.synced[v.Generation] = map[string][]int32{}
-		}
-		g.synced[v.Generation][row.MemberID] = owned
-	}
-}
-
-// assignment judges what a member under KIP-848 has: nobody else has it, or has yet to release it; its epoch grows (16).
-func (l *coordinatorLog) assignment(s *loggedPartition, r *kgo.Record) {
-	id, member, now, err := readCurrentAssignment(r.Key, r.Value)
-	if err != nil {
-		l.fail("%s: offset %d of partition %d: %v", kafka.OffsetsTopic, r.Offset, s.number, err)
-		return
-	}
-	if l.history(id) == nil {
-		return
-	}
-	g := s.group(id)
-	if now == nil {
-		delete(g.owned, member)
-		return
-	}
-	if before := g.owned[member]; before != nil && now.epoch > 0 && now.epoch < before.epoch {
-		l.fail("invariant 16: member %s of group %s goes back from epoch %d to %d at offset %d of the coordinator's log", member, id, before.epoch, now.epoch, r.Offset)
-	}
-	for _, other := range slices.Sorted(maps.Keys(g.owned)) {
-		for _, p := range g.owned[other].partitions {
-			if other != member && slices.Contains(now.partitions, p) {
-				l.fail("invariant 16: at offset %d of the coordinator's log %s of group %s has %s-%d, and %s is %v", r.Offset, member, id, topic, p, other, g.owned[other])
-			}
-		}
-	}
-	g.owned[member] = now
 }
 
 // compare holds what the members of a group were told against the log.
 func (l *coordinatorLog) compare(h *groupHistory) {
 	for _, s := range l.states {
-		g := s.groups[h.name]
+		g := s.log.Groups[h.name]
 		if g == nil {
 			continue
 		}
 		h.checkEvents(func(a *attempt) (int64, bool) {
 			at, ok := s.commits[h.name][a.number]
-			if !ok && a.outcome == ackedOutcome && s.gaps == 0 {
+			if !ok && a.outcome == ackedOutcome && s.log.Gaps == 0 {
 				l.fail("invariant 15: %v was acknowledged, and is not in the coordinator's log", a)
 			}
 			return at, ok
 		})
 		for _, told := range h.mu.synced {
-			owned, ok := g.synced[told.generation][told.member]
-			if !ok && s.gaps == 0 || ok && !slices.Equal(owned, told.partitions) {
+			owned, ok := g.Given[told.generation][told.member]
+			if !ok && s.log.Gaps == 0 || ok && !slices.Equal(owned, told.partitions) {
 				l.fail("invariant 16: %s was told that it owns %v in generation %d of group %s, and the coordinator's log says %v (%v)",
 					told.member, told.partitions, told.generation, h.name, owned, ok)
 			}
@@ -389,7 +248,7 @@ func (l *coordinatorLog) checkFold() {
 			continue // more came since
 		}
 		for _, key := range slices.Sorted(maps.Keys(s.last)) {
-			if left[p][key] != s.last[key] && (s.gaps == 0 || left[p][key] != "") { // of a gap may have been a tombstone
+			if left[p][key] != s.last[key] && (s.log.Gaps == 0 || left[p][key] != "") { // of a gap may have been a tombstone
 				l.fail("invariant 18: the last value of key %q in %s-%d was %q, and is %q after compaction", key, kafka.OffsetsTopic, p, s.last[key], left[p][key])
 			}
 		}

@@ -1,13 +1,14 @@
 package sim
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/sim/grouplog"
 )
 
 // classicMember speaks JoinGroup, SyncGroup and Heartbeat; the leader makes a range assignment, and all give up what they own
@@ -70,7 +71,7 @@ func (m *classicMember) sync(joined *kmsg.JoinGroupResponse) bool {
 		m.told("SyncGroup", synced.ErrorCode)
 		return false
 	}
-	owned, err := assignedPartitions(synced.MemberAssignment)
+	owned, err := grouplog.Assigned(synced.MemberAssignment)
 	if err != nil {
 		m.fail("%s cannot read its assignment: %v", m.membership, err)
 	}
@@ -121,26 +122,6 @@ func (m *classicMember) assign(members []kmsg.JoinGroupResponseMember) []kmsg.Sy
 		rows = append(rows, row)
 	}
 	return rows
-}
-
-// assignedPartitions reads the assignment of a member; empty is none.
-func assignedPartitions(assignment []byte) ([]int32, error) {
-	if len(assignment) == 0 {
-		return nil, nil
-	}
-	var a kmsg.ConsumerMemberAssignment
-	if err := a.ReadFrom(assignment); err != nil {
-		return nil, err
-	}
-	var partitions []int32
-	for _, t := range a.Topics {
-		if t.Topic != topic {
-			return nil, fmt.Errorf("it has topic %s", t.Topic)
-		}
-		partitions = append(partitions, t.Partitions...)
-	}
-	slices.Sort(partitions)
-	return partitions, nil
 }
 
 func (m *classicMember) heartbeat() {

@@ -8,7 +8,7 @@ import (
 
 // layers: a package imports only from lower layers. A directory below one of these belongs to its layer.
 var layers = [][]string{
-	0:  {"internal/kafka", "internal/clock", "internal/wire", "internal/record", "internal/vfs", "internal/config", "internal/sim/simnet"},
+	0:  {"internal/kafka", "internal/clock", "internal/wire", "internal/record", "internal/vfs", "internal/config", "internal/sim/simnet", "internal/sim/grouplog"},
 	1:  {"internal/wal", "internal/metadata", "internal/peer"},
 	2:  {"internal/log"},
 	3:  {"internal/store"},

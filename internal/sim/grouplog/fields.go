@@ -1,4 +1,4 @@
-package sim
+package grouplog
 
 import (
 	"encoding/binary"
@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// readCurrentAssignment reads the record of a member's current assignment (KIP-848, kind 8), which kmsg does not know; nil for a
+// readAssignment reads the record of a member's current assignment (KIP-848, kind 8), which kmsg does not know; nil for a
 // tombstone. What the member has to give up and has not released counts as its own. It is written from Kafka's schema, not
 // from the code that it checks.
-func readCurrentAssignment(key, value []byte) (group, member string, a *loggedAssignment, err error) {
+func readAssignment(key, value []byte) (group, member string, a *Assignment, err error) {
 	k := fields{rest: key[2:]}
 	group, member = k.short(), k.short()
 	if k.err != nil || len(k.rest) != 0 {
@@ -21,11 +21,11 @@ func readCurrentAssignment(key, value []byte) (group, member string, a *loggedAs
 	}
 	v := fields{rest: value}
 	version := v.int16()
-	a = &loggedAssignment{epoch: v.int32()}
+	a = &Assignment{Epoch: v.int32()}
 	v.int32() // the epoch before
 	v.take(1) // its state
-	a.partitions = append(v.topics(), v.topics()...)
-	slices.Sort(a.partitions)
+	a.Partitions = append(v.topics(), v.topics()...)
+	slices.Sort(a.Partitions)
 	if v.err != nil || version > 1 {
 		return group, member, nil, fmt.Errorf("value %q of a member's assignment, version %d: %v", value, version, v.err)
 	}
@@ -88,3 +88,21 @@ func (f *fields) topics() []int32 {
 	}
 	return partitions
 }
+
+// readMember reads what a member under KIP-848 is (kind 5); the client ID is empty for a tombstone.
+func readMember(key, value []byte) (group, member, clientID string, err error) {
+	k := fields{rest: key[2:]}
+	group, member = k.short(), k.short()
+	if k.err != nil || value == nil {
+		return group, member, "", k.err
+	}
+	v := fields{rest: value}
+	v.int16()
+	v.compact() // group.instance.id
+	v.compact() // rack
+	clientID = v.compact()
+	return group, member, clientID, v.err
+}
+
+// compact reads a compact string; null is empty.
+func (f *fields) compact() string { return string(f.take(max(0, f.uvarint()-1))) }

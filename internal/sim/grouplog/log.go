@@ -1,0 +1,229 @@
+package grouplog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Log is one partition of __consumer_offsets, as far as it was read.
+type Log struct {
+	Groups map[string]*Group
+	Gaps   int // stretches that were compacted away before they were read
+	next   int64
+	judge  func(group string) bool
+	fail   func(format string, args ...any)
+}
+
+// New makes a log of which nothing was read. Groups for which judge is false are passed over; fail is called for each violation.
+func New(judge func(group string) bool, fail func(format string, args ...any)) *Log {
+	return &Log{Groups: map[string]*Group{}, judge: judge, fail: fail}
+}
+
+// Group is a group as of the record that was read last.
+type Group struct {
+	Sure       bool                   // nothing that matters was compacted away unread
+	Generation int32                  // classic
+	Members    map[string]*Member     // classic: of that generation, by ID
+	Owned      map[string]*Assignment // KIP-848: by member ID
+	Clients    map[string]string      // KIP-848: client IDs by member ID
+	Offsets    map[int32]int64        // committed, by partition
+	Given      map[int32]map[string][]int32
+}
+
+// Member is a member of a classic group's generation.
+type Member struct {
+	ClientID   string
+	Partitions []int32
+}
+
+// Assignment is what a member under KIP-848 has, or gives up and has not released.
+type Assignment struct {
+	Epoch      int32
+	Partitions []int32
+}
+
+func (a *Assignment) String() string {
+	if a == nil {
+		return "none"
+	}
+	return fmt.Sprintf("in epoch %d with partitions %v", a.Epoch, a.Partitions)
+}
+
+// Commit is a record with a committed offset; Offset is -1 for one that is gone.
+type Commit struct {
+	Group     string
+	State     *Group // at that record
+	At        int64  // its offset in the log
+	Topic     string
+	Partition int32
+	Offset    int64
+	Before    int64 // the offset that was committed before; -1 for none
+	Metadata  string
+}
+
+// Record judges the next record, whose offset is at; the commit if it is one of a group that is judged.
+func (l *Log) Record(at int64, key, value []byte) *Commit {
+	if at != l.next {
+		l.Gaps++
+		for _, g := range l.Groups {
+			g.Sure = false
+			clear(g.Owned)
+		}
+	}
+	l.next = at + 1
+	if len(key) < 2 {
+		l.fail("the key of record %d has %d bytes", at, len(key))
+		return nil
+	}
+	switch binary.BigEndian.Uint16(key) {
+	case 0, 1:
+		return l.offset(at, key, value)
+	case 2:
+		l.generation(at, key, value)
+	case 5:
+		l.member(at, key, value)
+	case 8:
+		l.assignment(at, key, value)
+	}
+	return nil
+}
+
+func (l *Log) group(id string) *Group {
+	g := l.Groups[id]
+	if g == nil {
+		g = &Group{Sure: l.Gaps == 0, Members: map[string]*Member{}, Owned: map[string]*Assignment{}, Clients: map[string]string{}, Offsets: map[int32]int64{}, Given: map[int32]map[string][]int32{}}
+		l.Groups[id] = g
+	}
+	return g
+}
+
+func (l *Log) offset(at int64, key, value []byte) *Commit {
+	k, v := kmsg.NewOffsetCommitKey(), kmsg.NewOffsetCommitValue()
+	if err := k.ReadFrom(key); err != nil {
+		l.fail("the key of record %d: %v", at, err)
+		return nil
+	}
+	if !l.judge(k.Group) {
+		return nil
+	}
+	c := &Commit{Group: k.Group, State: l.group(k.Group), At: at, Topic: k.Topic, Partition: k.Partition, Offset: -1, Before: -1}
+	if before, ok := c.State.Offsets[k.Partition]; ok {
+		c.Before = before
+	}
+	if value == nil {
+		delete(c.State.Offsets, k.Partition)
+		return c
+	}
+	if err := v.ReadFrom(value); err != nil {
+		l.fail("the committed offset of record %d: %v", at, err)
+		return nil
+	}
+	c.Offset, c.Metadata = v.Offset, v.Metadata
+	c.State.Offsets[k.Partition] = v.Offset
+	return c
+}
+
+// generation judges the record of a classic group: one owner for each partition, and generations grow (16).
+func (l *Log) generation(at int64, key, value []byte) {
+	k, v := kmsg.NewGroupMetadataKey(), kmsg.NewGroupMetadataValue()
+	if err := k.ReadFrom(key); err != nil {
+		l.fail("the key of record %d: %v", at, err)
+		return
+	}
+	if !l.judge(k.Group) {
+		return
+	}
+	g := l.group(k.Group)
+	if value == nil {
+		l.fail("invariant 15: group %s is gone at offset %d of the coordinator's log, and nobody asked for that", k.Group, at)
+		return
+	}
+	if err := v.ReadFrom(value); err != nil {
+		l.fail("group %s at offset %d of the coordinator's log: %v", k.Group, at, err)
+		return
+	}
+	if v.Generation < g.Generation {
+		l.fail("invariant 16: group %s goes back from generation %d to %d at offset %d of the coordinator's log", k.Group, g.Generation, v.Generation, at)
+	}
+	g.Sure, g.Generation = true, v.Generation
+	clear(g.Members)
+	owners := map[int32]string{}
+	for _, row := range v.Members {
+		owned, err := Assigned(row.Assignment)
+		if err != nil {
+			l.fail("the assignment of %s in group %s at offset %d of the coordinator's log: %v", row.MemberID, k.Group, at, err)
+		}
+		for _, p := range owned {
+			if owners[p] != "" {
+				l.fail("invariant 16: generation %d of group %s gives partition %d to %s and %s", v.Generation, k.Group, p, owners[p], row.MemberID)
+			}
+			owners[p] = row.MemberID
+		}
+		g.Members[row.MemberID] = &Member{row.ClientID, owned}
+		if g.Given[v.Generation] == nil {
+			g.Given[v.Generation] = map[string][]int32{}
+		}
+		g.Given[v.Generation][row.MemberID] = owned
+	}
+}
+
+// Assigned reads a member's assignment of the protocol type "consumer": the partitions of all its topics; empty is none.
+func Assigned(assignment []byte) ([]int32, error) {
+	if len(assignment) == 0 {
+		return nil, nil
+	}
+	var a kmsg.ConsumerMemberAssignment
+	if err := a.ReadFrom(assignment); err != nil {
+		return nil, err
+	}
+	var partitions []int32
+	for _, t := range a.Topics {
+		partitions = append(partitions, t.Partitions...)
+	}
+	slices.Sort(partitions)
+	return partitions, nil
+}
+
+// member remembers the client ID of a member under KIP-848.
+func (l *Log) member(at int64, key, value []byte) {
+	group, member, client, err := readMember(key, value)
+	if err != nil {
+		l.fail("record %d: %v", at, err)
+		return
+	}
+	if l.judge(group) && value != nil {
+		l.group(group).Clients[member] = client
+	}
+}
+
+// assignment judges what a member under KIP-848 has: nobody else has it, or has yet to release it; its epoch grows (16).
+func (l *Log) assignment(at int64, key, value []byte) {
+	group, member, now, err := readAssignment(key, value)
+	if err != nil {
+		l.fail("record %d: %v", at, err)
+		return
+	}
+	if !l.judge(group) {
+		return
+	}
+	g := l.group(group)
+	if now == nil {
+		delete(g.Owned, member)
+		return
+	}
+	if before := g.Owned[member]; before != nil && now.Epoch > 0 && now.Epoch < before.Epoch {
+		l.fail("invariant 16: member %s of group %s goes back from epoch %d to %d at offset %d of the coordinator's log", member, group, before.Epoch, now.Epoch, at)
+	}
+	for _, other := range slices.Sorted(maps.Keys(g.Owned)) {
+		for _, p := range g.Owned[other].Partitions {
+			if other != member && slices.Contains(now.Partitions, p) {
+				l.fail("invariant 16: at offset %d of the coordinator's log member %s of group %s has partition %d, and %s is %v", at, member, group, p, other, g.Owned[other])
+			}
+		}
+	}
+	g.Owned[member] = now
+}

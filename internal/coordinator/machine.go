@@ -64,6 +64,9 @@ func (tx *Tx) After(key TimerKey, d time.Duration, op func(*Tx)) {
 	tx.timers.set(key, tx.Now.Add(d), op)
 }
 
+// Scheduled tells whether the key is set.
+func (tx *Tx) Scheduled(key TimerKey) bool { return tx.timers.has(key) }
+
 // Cancel forgets what the key was set to.
 func (tx *Tx) Cancel(key TimerKey) { tx.timers.cancel(key) }
 

@@ -42,6 +42,8 @@ func (t *Timers) set(key TimerKey, deadline time.Time, op func(*Tx)) {
 	heap.Push(&t.heap, e)
 }
 
+func (t *Timers) has(key TimerKey) bool { return t.byKey[key] != nil }
+
 func (t *Timers) cancel(key TimerKey) {
 	if e := t.byKey[key]; e != nil {
 		heap.Remove(&t.heap, e.index)

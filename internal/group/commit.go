@@ -31,6 +31,12 @@ type CommitTopic struct {
 // Commit stores offsets. The result has a code for every partition, in the order of the request; the error is that of
 // the whole request.
 func (m *Machine) Commit(tx *coordinator.Tx, r *Commit) ([][]int16, error) {
+	if c := m.consumers[r.Group]; c != nil {
+		if err := m.validateConsumerCommit(c, r); err != nil {
+			return nil, err
+		}
+		return m.store(tx, r), nil
+	}
 	g := m.groups[r.Group]
 	if g == nil {
 		switch {
@@ -48,6 +54,11 @@ func (m *Machine) Commit(tx *coordinator.Tx, r *Commit) ([][]int16, error) {
 	if mb := g.byID[r.MemberID]; mb != nil && (g.state == Stable || g.state == PreparingRebalance) {
 		m.resetSession(tx, g, mb)
 	}
+	return m.store(tx, r), nil
+}
+
+// store keeps the offsets of a commit that is allowed.
+func (m *Machine) store(tx *coordinator.Tx, r *Commit) [][]int16 {
 	expire := int64(-1)
 	if r.RetentionMillis != -1 {
 		expire = tx.Millis() + r.RetentionMillis
@@ -81,7 +92,7 @@ func (m *Machine) Commit(tx *coordinator.Tx, r *Commit) ([][]int16, error) {
 			}
 		}
 	}
-	return codes, nil
+	return codes
 }
 
 func (g *classic) validateCommit(r *Commit) error {

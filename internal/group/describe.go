@@ -1,7 +1,6 @@
 package group
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -21,6 +20,9 @@ func (m *Machine) Describe(id string, version int16) kmsg.DescribeGroupsResponse
 		row.State = Dead.String()
 		if version >= 6 {
 			msg := "Group " + id + " not found."
+			if m.consumers[id] != nil {
+				msg = "Group " + id + " is not a classic group."
+			}
 			row.ErrorCode, row.ErrorMessage = kafka.ErrGroupIDNotFound.Code, &msg
 		}
 		return row
@@ -44,7 +46,7 @@ func (m *Machine) Describe(id string, version int16) kmsg.DescribeGroupsResponse
 	return row
 }
 
-// groupType is the type of every group here (KIP-848).
+// groupType is the type of groups of the classic protocol (KIP-848).
 const groupType = "classic"
 
 // List tells of the groups whose state and type are among those asked for, in any case; empty asks for all.
@@ -52,24 +54,27 @@ func (m *Machine) List(states, types []string) []kmsg.ListGroupsResponseGroup {
 	among := func(list []string, s string) bool {
 		return len(list) == 0 || slices.ContainsFunc(list, func(o string) bool { return strings.EqualFold(o, s) })
 	}
-	if !among(types, groupType) {
-		return nil
-	}
 	var out []kmsg.ListGroupsResponseGroup
-	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
-		g := m.groups[id]
-		if !among(states, g.state.String()) {
-			continue
-		}
+	for _, id := range m.groupIDs() {
 		row := kmsg.NewListGroupsResponseGroup()
-		row.Group, row.ProtocolType, row.GroupState, row.GroupType = id, g.protocolType, g.state.String(), groupType
-		out = append(out, row)
+		row.Group = id
+		if g := m.groups[id]; g != nil {
+			row.ProtocolType, row.GroupState, row.GroupType = g.protocolType, g.state.String(), groupType
+		} else {
+			row.ProtocolType, row.GroupState, row.GroupType = consumerProtocol, m.consumers[id].state(), consumerType
+		}
+		if among(types, row.GroupType) && among(states, row.GroupState) {
+			out = append(out, row)
+		}
 	}
 	return out
 }
 
 // Delete removes a group without members, and its offsets.
 func (m *Machine) Delete(tx *coordinator.Tx, id string) error {
+	if g := m.consumers[id]; g != nil {
+		return m.deleteConsumer(tx, g)
+	}
 	g := m.groups[id]
 	switch {
 	case g == nil:

@@ -1,8 +1,8 @@
 package group
 
 import (
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"chronik/internal/coordinator"
@@ -94,11 +94,27 @@ func (m *Machine) expireGroup(tx *coordinator.Tx, id string) {
 }
 
 // groupIDs are the IDs of all groups, sorted.
-func (m *Machine) groupIDs() []string { return slices.Sorted(maps.Keys(m.groups)) }
+func (m *Machine) groupIDs() []string {
+	return slices.SortedFunc(func(yield func(string) bool) {
+		for id := range m.groups {
+			if !yield(id) {
+				return
+			}
+		}
+		for id := range m.consumers {
+			if !yield(id) {
+				return
+			}
+		}
+	}, strings.Compare)
+}
 
 // expirerOf is a group of either kind; nil if there is none.
 func (m *Machine) expirerOf(id string) expirer {
 	if g := m.groups[id]; g != nil {
+		return g
+	}
+	if g := m.consumers[id]; g != nil {
 		return g
 	}
 	return nil
@@ -106,8 +122,12 @@ func (m *Machine) expirerOf(id string) expirer {
 
 // removeGroup forgets a group without members, with its tombstone.
 func (m *Machine) removeGroup(tx *coordinator.Tx, id string) {
-	delete(m.groups, id)
-	delete(m.history, id)
-	tx.Append(groupTombstone(id))
+	if g := m.consumers[id]; g != nil {
+		m.removeConsumer(tx, g)
+	} else {
+		delete(m.groups, id)
+		delete(m.history, id)
+		tx.Append(groupTombstone(id))
+	}
 	m.logger.Debug("group is removed: it has neither members nor offsets", "group", id)
 }

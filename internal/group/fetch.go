@@ -30,7 +30,7 @@ type FetchedOffset struct {
 
 // Fetch looks up committed offsets: those of topics, or all where topics is nil. A group that does not exist has none.
 func (m *Machine) Fetch(group string, topics []FetchTopic) []FetchedTopic {
-	exists := m.groups[group] != nil
+	exists := m.expirerOf(group) != nil
 	if topics == nil {
 		out := []FetchedTopic{}
 		if !exists {

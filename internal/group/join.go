@@ -49,6 +49,12 @@ func (m *Machine) Join(tx *coordinator.Tx, r *JoinRequest, p *JoinPromise) {
 		coordinator.Answer(tx, p, joinError(r.MemberID, kafka.ErrInvalidSessionTimeout))
 		return
 	}
+	if c := m.consumers[r.Group]; c != nil && (len(c.members) > 0 || r.MemberID != "") {
+		m.answerJoinConsumer(tx, c, r, p)
+		return
+	} else if c != nil { // an empty group may be of either kind
+		m.removeConsumer(tx, c)
+	}
 	g, created := m.groups[r.Group], false
 	if g == nil {
 		if r.MemberID != "" {

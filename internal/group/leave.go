@@ -9,6 +9,9 @@ import (
 
 // Heartbeat keeps a member's session alive. REBALANCE_IN_PROGRESS tells it to join again.
 func (m *Machine) Heartbeat(tx *coordinator.Tx, r *kmsg.HeartbeatRequest) error {
+	if c := m.consumers[r.Group]; c != nil {
+		return m.heartbeatConsumer(tx, c, r)
+	}
 	g := m.groups[r.Group]
 	if g == nil {
 		return kafka.ErrUnknownMemberID.With("there is no group %s", r.Group)
@@ -34,6 +37,9 @@ func (m *Machine) Leave(tx *coordinator.Tx, r *kmsg.LeaveGroupRequest) ([]kmsg.L
 		one := kmsg.NewLeaveGroupRequestMember()
 		one.MemberID = r.MemberID
 		leaving = []kmsg.LeaveGroupRequestMember{one}
+	}
+	if c := m.consumers[r.Group]; c != nil {
+		return m.leaveConsumer(tx, c, leaving)
 	}
 	rows, left := make([]kmsg.LeaveGroupResponseMember, 0, len(leaving)), false
 	for i := range leaving {

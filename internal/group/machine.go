@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"chronik/internal/coordinator"
+	"chronik/internal/group/regex"
 )
 
 // Limits are what the configuration says about groups; they may change while groups live.
@@ -59,6 +60,8 @@ type Machine struct {
 	loaded     func() // told when the log was replayed; may be nil
 	topics     func() Topics
 	groups     map[string]*classic
+	consumers  map[string]*consumerGroup // of the consumer protocol (KIP-848); no ID is in both
+	patterns   *regex.Cache
 	offsets    map[string]*groupOffsets
 	history    histories
 	rebalances *rebalanceCounters // of the node; may be nil
@@ -68,12 +71,14 @@ type Machine struct {
 func New(limits func() Limits, newID func() string, logger *slog.Logger) *Machine {
 	return &Machine{
 		limits: limits, newID: newID, logger: logger, topics: func() Topics { return noTopics{} },
-		groups: make(map[string]*classic), offsets: make(map[string]*groupOffsets), history: make(histories),
+		groups: make(map[string]*classic), consumers: make(map[string]*consumerGroup), patterns: regex.NewCache(), offsets: make(map[string]*groupOffsets), history: make(histories),
 	}
 }
 
 // Loaded starts the sessions of the members that the log told of: how long they have been silent is not known.
 func (m *Machine) Loaded(tx *coordinator.Tx) {
+	m.sweep()
+	m.loadConsumers(tx)
 	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
 		g := m.groups[id]
 		for _, mb := range g.members {
@@ -87,7 +92,7 @@ func (m *Machine) Loaded(tx *coordinator.Tx) {
 	if m.loaded != nil {
 		m.loaded()
 	}
-	m.logger.Debug("groups loaded", "groups", len(m.groups), "groupsWithOffsets", len(m.offsets))
+	m.logger.Debug("groups loaded", "classic", len(m.groups), "consumer", len(m.consumers), "groupsWithOffsets", len(m.offsets))
 }
 
 // Unloaded fails everyone who waits for a rebalance.

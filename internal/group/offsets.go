@@ -186,11 +186,11 @@ func (m *Machine) DropDeleted(tx *coordinator.Tx, exists func(kafka.TopicID) boo
 // DeleteOffsets forgets committed offsets, but not those of a topic that the group consumes. The result has a code for
 // every partition, in the order of the request.
 func (m *Machine) DeleteOffsets(tx *coordinator.Tx, group string, topics []FetchTopic) ([][]int16, error) {
-	g := m.groups[group]
+	g := m.expirerOf(group)
 	if g == nil {
 		return nil, kafka.ErrGroupIDNotFound.With("group %s not found", group)
 	}
-	if g.state != Empty && !g.isConsumer() {
+	if c := m.groups[group]; c != nil && c.state != Empty && !c.isConsumer() {
 		return nil, kafka.ErrNonEmptyGroup.With("group %s has members", group)
 	}
 	codes := make([][]int16, len(topics))

@@ -94,6 +94,8 @@ func (m *Machine) Replay(rec coordinator.Replayed) error {
 		return m.replayOffset(rec)
 	case groupKeyVersion:
 		return m.replayGroup(rec)
+	case epochKind, partitionMetadataKind, memberKind, targetEpochKind, targetKind, positionKind, regexKind:
+		return m.replayConsumer(kind, rec)
 	default: // as Kafka does: what another version left behind
 		m.logger.Warn("record of an unknown kind is ignored", "kind", kind, "offset", int64(rec.Offset))
 		return nil

@@ -94,7 +94,7 @@ func (s *Service) limits() Limits {
 		MinSessionTimeout: c.GroupMinSessionTimeout, MaxSessionTimeout: c.GroupMaxSessionTimeout,
 		InitialRebalanceDelay: c.GroupInitialRebalanceWait, MaxSize: c.GroupMaxSize,
 		OffsetsRetention: c.OffsetsRetention, OffsetsRetentionCheck: c.OffsetsRetentionCheck,
-		OffsetMetadataMax: c.OffsetMetadataMaxBytes, RecordMaxBytes: s.bounds().record,
+		OffsetMetadataMax: c.OffsetMetadataMaxBytes, RecordMaxBytes: s.bounds().record, Consumer: s.consumerLimits,
 	}
 }
 
@@ -145,9 +145,12 @@ func (s *Service) follow() {
 		if err != nil {
 			return
 		}
+		var changed changedTopics
 		for _, e := range batch.Events {
 			s.apply(e)
+			changed.note(e)
 		}
+		s.topicsChanged(&changed)
 	}
 }
 

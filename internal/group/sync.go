@@ -31,6 +31,10 @@ func syncError(err *kafka.Error) *kmsg.SyncGroupResponse {
 
 // Sync hands out the assignments of a generation: p is answered when the leader has sent them.
 func (m *Machine) Sync(tx *coordinator.Tx, r *SyncRequest, p *SyncPromise) {
+	if c := m.consumers[r.Group]; c != nil {
+		m.answerSyncConsumer(tx, c, r, p)
+		return
+	}
 	g := m.groups[r.Group]
 	if err := g.validateSync(r); err != nil {
 		coordinator.Answer(tx, p, syncError(err))

@@ -12,6 +12,8 @@ type Topics interface {
 	// Topic tells of a topic: its ID, how many partitions it has, and for each of them the racks of its replicas, sorted;
 	// racks is nil where no broker has a rack.
 	Topic(name string) (id kafka.TopicID, partitions int, racks [][]string, ok bool)
+	// ID is the ID of a topic.
+	ID(name string) (id kafka.TopicID, ok bool)
 	// ByID is the name of the topic with that ID.
 	ByID(id kafka.TopicID) (name string, ok bool)
 	// Names are all topics' names, sorted; internal ones too.
@@ -24,6 +26,7 @@ type Topics interface {
 type noTopics struct{}
 
 func (noTopics) Topic(string) (id kafka.TopicID, partitions int, racks [][]string, ok bool) { return }
+func (noTopics) ID(string) (id kafka.TopicID, ok bool)                                      { return }
 func (noTopics) ByID(kafka.TopicID) (string, bool)                                          { return "", false }
 func (noTopics) Names() []string                                                            { return nil }
 func (noTopics) Offset() kafka.Offset                                                       { return 0 }
@@ -66,6 +69,14 @@ func (t imageTopics) anyRack() bool {
 	return false
 }
 
+func (t imageTopics) ID(name string) (id kafka.TopicID, ok bool) {
+	topic := t.img.Topic(name)
+	if topic == nil {
+		return id, false
+	}
+	return topic.ID, true
+}
+
 func (t imageTopics) ByID(id kafka.TopicID) (string, bool) {
 	topic := t.img.TopicByID(id)
 	if topic == nil {
@@ -98,6 +109,17 @@ func (m *Machine) SetTopics(topics func() Topics) { m.topics = topics }
 
 // TopicsChanged makes the consumer groups that subscribe to any of the topics, by name or by regular expression, look at
 // them again with their members' next heartbeat; nil stands for all topics.
-func (m *Machine) TopicsChanged(names []string) {}
+func (m *Machine) TopicsChanged(names []string) {
+	for _, g := range m.consumers { // any order: each is marked for itself
+		if names == nil || g.concerned(names) {
+			g.stale = true
+		}
+	}
+}
+
+// concerned tells whether any of the topics may matter to the group.
+func (g *consumerGroup) concerned(names []string) bool {
+	return len(g.regexes) > 0 || slices.ContainsFunc(names, g.subscribesTo)
+}
 
 func (s *Service) topics() Topics { return imageTopics{s.o.Store.Image()} }

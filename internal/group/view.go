@@ -3,8 +3,6 @@ package group
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -49,11 +47,14 @@ type OffsetView struct {
 
 // View tells about a group; ok is false if there is none.
 func (m *Machine) View(id string, now time.Time) (v View, ok bool) {
-	g := m.groups[id]
-	if g == nil {
+	limits := m.limits()
+	if g := m.groups[id]; g != nil {
+		v = g.view(now)
+	} else if g := m.consumers[id]; g != nil {
+		v = g.view(m.topics(), limits.consumer(id).Assignors[0])
+	} else {
 		return View{}, false
 	}
-	v = g.view(now)
 	m.viewOffsets(&v)
 	v.History = m.History(id)
 	return v, true
@@ -62,9 +63,16 @@ func (m *Machine) View(id string, now time.Time) (v View, ok bool) {
 // Views tells about all groups, sorted; without members, history and what they wait for.
 func (m *Machine) Views() []View {
 	var all []View
-	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
-		g := m.groups[id]
-		v := View{Group: id, Type: groupType, State: g.state.String(), Epoch: g.generation, Protocol: g.protocolName(), Members: make([]MemberView, len(g.members))}
+	limits := m.limits()
+	for _, id := range m.groupIDs() {
+		v := View{Group: id, Type: groupType}
+		if g := m.groups[id]; g != nil {
+			v.State, v.Epoch, v.Protocol, v.Members = g.state.String(), g.generation, g.protocolName(), make([]MemberView, len(g.members))
+		} else {
+			g := m.consumers[id]
+			v.Type, v.State, v.Epoch, v.Protocol = consumerType, g.state(), g.epoch, g.assignor(limits.consumer(id).Assignors[0])
+			v.Members = make([]MemberView, len(g.members))
+		}
 		m.viewOffsets(&v)
 		all = append(all, v)
 	}

@@ -1,0 +1,215 @@
+package group
+
+import (
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"chronik/internal/coordinator"
+	"chronik/internal/group/assign"
+	"chronik/internal/kafka"
+)
+
+// The policies of group.consumer.migration.policy.
+const (
+	migrateBoth      = "bidirectional"
+	migrateUpgrade   = "upgrade"
+	migrateDowngrade = "downgrade"
+)
+
+// upgraded makes a consumer group of a classic one that a member of the consumer protocol wants to join: of an empty one a new
+// one, and of one whose members are consumers one with the same members, who keep what their leader has given them. Nothing
+// changes before upgrade is called. GROUP_ID_NOT_FOUND if that cannot be.
+func (m *Machine) upgraded(old *classic, c *ConsumerLimits) (*consumerGroup, func(*coordinator.Tx), error) {
+	g := newConsumerGroup(old.id)
+	if len(old.members) > 0 {
+		refuse := func(why string) error {
+			m.logger.Info("classic group is not made a consumer group: "+why, "group", old.id)
+			return kafka.ErrGroupIDNotFound.With("Cannot upgrade classic group %s to consumer group because %s.", old.id, why)
+		}
+		switch {
+		case c.MigrationPolicy != migrateBoth && c.MigrationPolicy != migrateUpgrade:
+			return nil, nil, refuse("online upgrade is disabled (group.consumer.migration.policy)")
+		case !old.isConsumer():
+			return nil, nil, refuse("the group does not use the consumer embedded protocol")
+		case len(old.members) > c.MaxSize:
+			return nil, nil, refuse("the group size exceeds the consumer group maximum size")
+		}
+		g.epoch, g.targetEpoch = old.generation, old.generation
+		for _, mb := range old.members {
+			next, why := m.upgradedMember(old, mb)
+			if why != "" {
+				return nil, nil, refuse(why)
+			}
+			g.put(next)
+			g.targets[next.id] = next.assigned.assignment()
+		}
+	}
+	for range g.settleOwners() { // a leader that gave a partition to two: nobody keeps it
+		return nil, nil, kafka.ErrGroupIDNotFound.With("Cannot upgrade classic group %s to consumer group because its leader has given a "+
+			"partition to two members.", old.id)
+	}
+	return g, func(tx *coordinator.Tx) { m.upgrade(tx, old, g) }, nil
+}
+
+// upgradedMember is a classic member as a consumer group keeps it; why says what stands against it.
+func (m *Machine) upgradedMember(old *classic, mb *member) (next *consumerMember, why string) {
+	const malformed = "the embedded consumer protocol is malformed"
+	if len(mb.protocols) == 0 {
+		return nil, malformed
+	}
+	metadata := mb.protocols[0].metadata
+	if old.protocol != nil {
+		metadata = mb.metadata(*old.protocol)
+	}
+	sub, ok := parseSubscription(metadata)
+	if !ok {
+		return nil, malformed
+	}
+	a := kmsg.NewConsumerMemberAssignment()
+	if len(mb.assignment) > 0 && a.ReadFrom(mb.assignment) != nil {
+		return nil, malformed
+	}
+	if len(a.UserData) > 0 {
+		return nil, "an unsupported custom assignor is in use (its assignments have user data). Switch to a default assignor first"
+	}
+	topics := m.topics()
+	var assigned assign.Assignment
+	for i := range a.Topics {
+		if id, ok := topics.ID(a.Topics[i].Topic); ok {
+			assigned = append(assigned, assign.TopicPartitions{Topic: id, Partitions: a.Topics[i].Partitions})
+		}
+	}
+	return &consumerMember{
+		id: mb.id, instance: mb.instance, rack: sub.Rack, clientID: mb.clientID, clientHost: mb.clientHost,
+		topics: sortedStrings(sub.Topics), rebalanceTimeout: mb.rebalanceTimeout,
+		classic: &classicMember{sessionTimeout: mb.sessionTimeout, protocols: mb.protocols},
+		epoch:   old.generation, previousEpoch: old.generation, assigned: heldAt(normalized(assigned), old.generation),
+	}, ""
+}
+
+// upgrade puts the consumer group into the place of the classic one. Whoever waits for a rebalance is told that another began.
+func (m *Machine) upgrade(tx *coordinator.Tx, old *classic, g *consumerGroup) {
+	for _, mb := range old.members {
+		m.answerJoin(tx, old, mb, joinError(mb.id, kafka.ErrRebalanceInProgress))
+		m.answerSync(tx, mb, syncError(kafka.ErrRebalanceInProgress))
+		m.consumerSession(tx, g, mb.id, millis(mb.sessionTimeout))
+	}
+	for id := range old.pendingJoin { // any order: only timers go
+		tx.Cancel(sessionKey(old.id, id))
+	}
+	tx.Cancel(joinKey(old.id))
+	tx.Cancel(syncKey(old.id))
+	delete(m.groups, old.id)
+	tx.Append(groupTombstone(old.id))
+	m.consumers[g.id] = g
+	if len(g.members) > 0 {
+		g.hash = m.metadataHash(g)
+		g.records(tx)
+		m.logger.Info("classic group has become a consumer group", "group", g.id, "members", len(g.members), "epoch", g.epoch)
+	}
+}
+
+// downgradable tells whether the group is a classic one without these members: all others use the classic protocol.
+func (m *Machine) downgradable(g *consumerGroup, gone []*consumerMember) bool {
+	staying := len(g.members) - len(gone)
+	for _, mb := range gone {
+		if mb.classic != nil {
+			return false
+		}
+	}
+	return staying > 0 && g.classicMembers() == staying && m.mayDowngrade(g, staying)
+}
+
+// downgradableFor is downgradable for a static member that one of the classic protocol replaces.
+func (m *Machine) downgradableFor(g *consumerGroup, replaced *consumerMember) bool {
+	return replaced.classic == nil && g.classicMembers() == len(g.members)-1 && m.mayDowngrade(g, len(g.members))
+}
+
+func (m *Machine) mayDowngrade(g *consumerGroup, members int) bool {
+	limits := m.limits()
+	policy := limits.consumer(g.id).MigrationPolicy
+	ok := (policy == migrateBoth || policy == migrateDowngrade) && members <= limits.MaxSize
+	if !ok {
+		m.logger.Info("consumer group stays one though only classic members are left", "group", g.id, "members", members,
+			"group.consumer.migration.policy", policy, "group.max.size", limits.MaxSize)
+	}
+	return ok
+}
+
+// downgrade makes a classic group of those who stay, and lets it rebalance.
+func (m *Machine) downgrade(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMember, why Rebalance) error {
+	var staying []*consumerMember
+	for _, id := range g.order {
+		if mb := g.members[id]; !slices.Contains(gone, mb) {
+			staying = append(staying, mb)
+		}
+	}
+	next := m.downgraded(tx, g, staying)
+	m.caused(g.id, why)
+	m.prepareRebalance(tx, next, cause{})
+	return nil
+}
+
+// downgradeFor is downgrade where a static member of the classic protocol replaces the last one of the consumer protocol. The
+// group only rebalances if the new one subscribes to something else.
+func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *consumerMember, j joining) (*kmsg.JoinGroupResponse, error) {
+	target := g.targets[replaced.id]
+	var staying []*consumerMember
+	for _, id := range g.order {
+		mb := g.members[id]
+		if mb == replaced {
+			mb = j.next
+		}
+		staying = append(staying, mb)
+	}
+	if j.next.id != replaced.id {
+		m.removeMember(tx, g, replaced)
+	}
+	g.targets[j.next.id] = target
+	resubscribed := !slices.Equal(replaced.topics, j.next.topics) || replaced.regex != ""
+	next := m.downgraded(tx, g, staying)
+	resp := classicJoined(j.next)
+	resp.Generation = next.generation
+	if resubscribed {
+		why := j.cause(true)
+		why.Time, why.Epoch = tx.Now, next.generation
+		m.caused(g.id, why)
+		m.prepareRebalance(tx, next, cause{})
+	}
+	return resp, nil
+}
+
+// downgraded puts a stable classic group with these members, and what the target assignment means for each, into the place of the
+// consumer group.
+func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*consumerMember) *classic {
+	next := newClassic(g.id, tx.Millis())
+	next.state, next.previous = Stable, Empty
+	for _, mb := range staying {
+		next.add(&member{
+			id: mb.id, instance: mb.instance, clientID: mb.clientID, clientHost: mb.clientHost,
+			rebalanceTimeout: mb.rebalanceTimeout, sessionTimeout: mb.classic.sessionTimeout,
+			protocolType: consumerProtocol, protocols: mb.classic.protocols,
+		})
+	}
+	name := next.selectProtocol()
+	next.generation, next.protocol = g.epoch, &name
+	for _, mb := range next.members {
+		mb.assignment = m.classicAssignment(g.targets[mb.id], mb.metadata(name))
+	}
+	next.subscribed = next.subscriptions()
+	g.tombstones(tx)
+	for _, id := range g.order {
+		for _, key := range [...]coordinator.TimerKey{sessionKey(g.id, id), revokeKey(g.id, id), rejoinKey(g.id, id), resyncKey(g.id, id)} {
+			tx.Cancel(key)
+		}
+	}
+	delete(m.consumers, g.id)
+	m.groups[g.id] = next
+	tx.Append(groupRecord(next))
+	for _, mb := range next.members {
+		m.resetSession(tx, next, mb)
+	}
+	m.logger.Info("consumer group has become a classic group", "group", g.id, "members", len(next.members), "generation", next.generation)
+	return next
+}

@@ -61,35 +61,16 @@ func (l *Log) AppendAt(batches []byte) (Placement, error) {
 	if err := l.usable(false); err != nil {
 		return Placement{}, err
 	}
-	if err := l.checkNumbered(); err != nil {
+	if err := l.checkNumbered(nil); err != nil {
 		return Placement{}, err
 	}
 	return l.write(batches, writeAtEnd)
 }
 
-// checkNumbered checks batches that somebody else numbered: that they follow the end and one another, in epochs that do
-// not go back, and that they are whole.
-func (l *Log) checkNumbered() error {
-	l.mu.Lock()
-	next, epoch := l.mu.end, l.mu.epochs.last().Epoch
-	l.mu.Unlock()
-	for _, b := range l.w.batches {
-		if b.BaseOffset() != next || b.LeaderEpoch() < epoch || b.LastOffsetDelta() < 0 {
-			return fmt.Errorf("%s ends at offset %d in leader epoch %d and is given offset %d in epoch %d: %w", l.o.Name, next, epoch, b.BaseOffset(), b.LeaderEpoch(), ErrNotAtEnd)
-		}
-		if !b.VerifyCRC() {
-			return kafka.ErrCorruptMessage.With("the batch at offset %d of %s does not fit its CRC", b.BaseOffset(), l.o.Name)
-		}
-		next, epoch = b.NextOffset(), b.LeaderEpoch()
-		l.w.crcs = append(l.w.crcs, crcOfBatch(b))
-	}
-	return nil
-}
-
 // split fills l.w with the batches of a buffer, which must hold whole ones and nothing else.
 func (l *Log) split(buf []byte) error {
 	w := &l.w
-	w.batches, w.markers, w.crcs = w.batches[:0], w.markers[:0], w.crcs[:0]
+	w.batches, w.markers, w.crcs, w.epochs = w.batches[:0], w.markers[:0], w.crcs[:0], nil
 	for rest := buf; ; {
 		b, more, err := record.Next(rest)
 		if err != nil {
@@ -131,7 +112,7 @@ func (l *Log) write(buf []byte, mode writeMode) (Placement, error) {
 	rolled := false
 	if mode == writeAtEnd {
 		var err error
-		if rolled, err = l.rollIfNeeded(size, largest, last.LastOffset()); err != nil {
+		if rolled, err = l.rollIfNeeded(size, largest, first, last.LastOffset()); err != nil {
 			return Placement{}, err
 		}
 	}
@@ -194,7 +175,8 @@ func (l *Log) commit(s *segment) (full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, b := range l.w.batches {
-		l.mu.recent.add(b.BaseOffset(), s.base, s.size)
+		l.assignEpochsLocked(b.BaseOffset())
+		l.mu.recent.add(batchPlace{b.BaseOffset(), b.NextOffset(), s.base, s.size})
 		s.addLocked(b, l.w.crcs[i], l.mu.config.IndexIntervalBytes)
 		if e := (EpochOffset{b.LeaderEpoch(), b.BaseOffset()}); e.Epoch >= 0 && e.Epoch != l.mu.epochs.last().Epoch && l.mu.epochs.assign(e) {
 			l.mu.epochsDirty = true

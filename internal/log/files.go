@@ -158,6 +158,33 @@ func (h *handle) open(do func() (vfs.File, error)) (vfs.File, error) {
 	return file, nil
 }
 
+// adopt makes an open file, which is to come to the handle's path, that of the handle, acquired.
+func (h *handle) adopt(file vfs.File) {
+	f := h.files
+	f.mu.Lock()
+	h.file, h.refs = file, 1
+	f.mu.open++
+	victims := f.evictLocked(f.limit)
+	f.mu.Unlock()
+	closeAll(victims)
+}
+
+// retire is remove, and once it returns nobody opens the path for this handle any more: another file may take its place.
+func (h *handle) retire() {
+	f := h.files
+	f.mu.Lock()
+	h.removed = true
+	for h.opening != nil {
+		wait := h.opening
+		f.mu.Unlock()
+		<-wait
+		f.mu.Lock()
+	}
+	victims := h.dropLocked()
+	f.mu.Unlock()
+	closeAll(victims)
+}
+
 // release ends an acquire.
 func (h *handle) release() { h.letGo(false) }
 

@@ -19,10 +19,15 @@ type Log struct {
 	ownsFiles bool
 	codecs    *record.Codecs
 	w         writer
+	aside     map[string]bool // paths of segment files that lie aside still; for tools, which change nothing
 
 	// maintenance is a slot of one, held over the I/O of whatever must not overlap: syncing, snapshots, deleting segments,
 	// truncation. Appending does not take it.
 	maintenance chan struct{}
+
+	// cleaning is a slot of one, held by Clean from its start to its end: Close and Delete wait for it to give up. Taken before
+	// maintenance.
+	cleaning chan struct{}
 
 	// indexing is a slot of one, held over the I/O of whoever writes an index file.
 	indexing chan struct{}
@@ -43,7 +48,9 @@ type Log struct {
 		pending     pendingSnapshot
 		recent      recentBatches
 		hints       readHints
-		recovering  bool // FinishRecovery is still to come
+		cleaner     cleanerState
+		swaps       uint64 // raised where cleaned segments take the place of others
+		recovering  bool   // FinishRecovery is still to come
 		failed      bool
 		closed      bool
 		dirMade     bool
@@ -57,6 +64,7 @@ type writer struct {
 	markers  []*marker
 	crcs     []uint32
 	staged   []staged
+	epochs   []EpochOffset // that a stretch tells of, and that are not yet in the history
 	indexBuf []byte
 	window   referenceWindow // replay's
 }
@@ -96,7 +104,8 @@ func (c Config) withDefaults() Config {
 
 func newLog(o Options) *Log {
 	o = o.withDefaults()
-	l := &Log{o: o, files: o.Files, codecs: o.Codecs, maintenance: make(chan struct{}, 1), indexing: make(chan struct{}, 1)}
+	l := &Log{o: o, files: o.Files, codecs: o.Codecs, maintenance: make(chan struct{}, 1), cleaning: make(chan struct{}, 1),
+		indexing: make(chan struct{}, 1)}
 	if l.files == nil {
 		l.files, l.ownsFiles = NewFiles(o.FS, 64), true
 	}
@@ -245,14 +254,22 @@ func (l *Log) fail(err error) error {
 	return err
 }
 
-// Close lets go of the files. It syncs nothing: a clean shutdown calls Sync and Snapshot first.
-func (l *Log) Close() error {
-	l.maintenance <- struct{}{}
-	defer func() { <-l.maintenance }()
+// close ends a cleaning that is under way, and holds maintenance until done is called.
+func (l *Log) close() (segments []*segment, done func()) {
 	l.mu.Lock()
 	l.mu.closed = true
-	segments := slices.Clone(l.mu.segments)
 	l.mu.Unlock()
+	l.cleaning <- struct{}{}
+	l.maintenance <- struct{}{}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.mu.segments), func() { <-l.maintenance; <-l.cleaning }
+}
+
+// Close lets go of the files. It syncs nothing: a clean shutdown calls Sync and Snapshot first.
+func (l *Log) Close() error {
+	segments, done := l.close()
+	defer done()
 	for _, s := range segments {
 		s.data.forget()
 		s.indexFile.forget()
@@ -265,12 +282,8 @@ func (l *Log) Close() error {
 
 // Delete closes the log and removes its directory. Whoever still reads keeps what it reads.
 func (l *Log) Delete() error {
-	l.maintenance <- struct{}{}
-	defer func() { <-l.maintenance }()
-	l.mu.Lock()
-	l.mu.closed = true
-	segments := slices.Clone(l.mu.segments)
-	l.mu.Unlock()
+	segments, done := l.close()
+	defer done()
 	for _, s := range segments {
 		s.data.remove()
 		s.indexFile.remove()

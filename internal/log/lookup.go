@@ -15,47 +15,77 @@ type place struct {
 	offset   kafka.Offset
 }
 
-// locate finds the batch that holds offset target, which lies between the log's start and its end.
+// locate finds the batch that holds offset target, which lies between the log's start and its end, or the first one behind
+// it where target lies in a gap; the last segment's end if there is none.
 func (l *Log) locate(target kafka.Offset) (place, error) {
 	l.mu.Lock()
-	i := l.segmentIndexLocked(target)
-	if i < 0 {
-		i = 0
-	}
-	if i >= len(l.mu.segments) {
+	segments := l.mu.segments
+	i := max(l.segmentIndexLocked(target), 0)
+	if i >= len(segments) {
 		l.mu.Unlock()
 		return place{}, kafka.ErrOffsetOutOfRange.With("offset %d of %s is gone", target, l.o.Name)
 	}
-	s := l.mu.segments[i]
-	if target >= s.end && i+1 < len(l.mu.segments) {
-		s = l.mu.segments[i+1] // compaction left a gap
-	}
-	if target >= s.end {
-		p := place{s, s.size, s.end}
+	for ; ; i++ {
+		s, last := segments[i], i == len(segments)-1
+		if target >= s.end && !last {
+			continue
+		}
+		target = max(target, s.base)
+		p, known := l.knownLocked(s, target)
+		size := s.size
 		l.mu.Unlock()
-		return p, nil
+		if !known {
+			var err error
+			if p, err = l.locateIn(s, target, size); err != nil {
+				return place{}, err
+			}
+		}
+		if last || p.position < size {
+			return p, nil
+		}
+		l.mu.Lock() // nothing is left from there to the segment's end
+		if segments = l.mu.segments; i+1 >= len(segments) || segments[i] != s {
+			l.mu.Unlock()
+			return l.locate(target)
+		}
+	}
+}
+
+// knownLocked is what can be told of a place in a segment without looking into its files.
+func (l *Log) knownLocked(s *segment, target kafka.Offset) (place, bool) {
+	if target >= s.end || s.size == 0 {
+		return place{s, s.size, s.end}, true
 	}
 	for _, d := range s.damaged { // what stands there is not to be believed, its offsets least of all
 		if d.First <= target && target < d.End {
-			l.mu.Unlock()
-			return place{s, d.Position, d.First}, nil
+			return place{s, d.Position, d.First}, true
 		}
 	}
 	b, ok := l.mu.recent.find(target)
 	if !ok || b.base != s.base {
 		b, ok = l.mu.hints.find(target)
 	}
-	if ok && b.base == s.base {
-		l.mu.Unlock()
-		return place{s, b.position, b.offset}, nil
-	}
-	size := s.size
-	l.mu.Unlock()
+	return place{s, b.position, b.offset}, ok && b.base == s.base
+}
+
+// locateIn finds the first batch of a segment that ends behind target; the end of its bytes if there is none.
+func (l *Log) locateIn(s *segment, target kafka.Offset, size int64) (place, error) {
 	e, err := l.searchIndex(s, func(e entry) bool { return s.base+kafka.Offset(e.base) <= target })
 	if err != nil {
 		return place{}, err
 	}
-	return l.scanTo(s, e, size, func(b record.Batch, _ int64) bool { return b.NextOffset() > target })
+	p, err := l.scanTo(s, e, size, func(b record.Batch, _ int64) bool { return b.NextOffset() > target })
+	if err != nil {
+		return place{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range s.damaged { // the gap may end where damage begins
+		if d.Position <= p.position && p.position < d.Position+d.Length {
+			return place{s, d.Position, d.First}, nil
+		}
+	}
+	return p, nil
 }
 
 // locatePosition finds the last batch boundary at or before a position that lies inside the segment.

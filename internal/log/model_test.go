@@ -20,8 +20,9 @@ import (
 
 // walOp is an operation as the store's WAL would hold it.
 type walOp struct {
-	kind   string // append, reference, epoch, truncate, reset, start
+	kind   string // append, reference, stretch, stretch reference, epoch, truncate, reset, start
 	batch  []byte
+	gap    Stretch // of a stretch; without its batches where they are referred to
 	at     Placement
 	epoch  EpochOffset
 	offset kafka.Offset
@@ -123,6 +124,16 @@ func (m *machine) open(unclean bool) {
 			_, err = l.Replay(bytes.Clone(op.batch), op.at.Base, op.at.Position)
 		case "reference":
 			_, err = l.ReplayReference(op.at.Base, op.at.Position, op.at.Length, op.at.CRC)
+		case "stretch", "stretch reference":
+			if op.at.EndOffset <= l.LogEnd() {
+				continue
+			}
+			if op.kind == "stretch" {
+				op.gap.Batches = bytes.Clone(op.gap.Batches)
+				_, err = l.ReplayStretch(&op.gap, op.at.Base, op.at.Position)
+			} else {
+				_, err = l.ReplayStretchReference(&op.gap, op.at.Base, op.at.Position, op.at.Length, op.at.CRC)
+			}
 		case "epoch":
 			if op.epoch.Epoch > l.Epoch().Epoch {
 				err = l.StartEpoch(op.epoch.Epoch, op.epoch.Offset)
@@ -159,7 +170,7 @@ func (m *machine) takeCheckpoint() {
 	// What lies behind the synced end must be replayed.
 	m.wal = slices.DeleteFunc(m.wal, func(op walOp) bool {
 		switch op.kind {
-		case "append", "reference":
+		case "append", "reference", "stretch", "stretch reference":
 			return op.at.EndOffset <= m.checkpoint.EndOffset || op.at.Generation < m.checkpoint.Generation
 		case "epoch":
 			return op.epoch.Offset <= m.checkpoint.EndOffset // the checkpoint carries it
@@ -433,6 +444,7 @@ func (m *machine) truncate(rt *rapid.T) {
 		b := record.Batch(m.batches[len(m.batches)-1])
 		m.batches, m.end = m.batches[:len(m.batches)-1], b.BaseOffset()
 	}
+	m.end = min(m.end, to) // in a gap the end is exactly there
 	if m.end < m.start { // the batch that held the start is gone
 		m.end, m.sent, m.batches, m.epochs = m.start, nil, nil, nil
 		m.producer += 4 // recovery may remember them, and rightly
@@ -524,6 +536,8 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"truncate":    m.truncate,
 		"reset":       m.reset,
 		"log start":   m.setLogStart,
+		"stretch":     m.appendStretch,
+		"skip":        m.appendStretch,
 		"roll":        func(*rapid.T) { m.check(m.l.Roll()) },
 		"sync oldest": func(rt *rapid.T) {
 			_, _, err := m.l.SyncOldest()

@@ -30,6 +30,9 @@ func (l *Log) open() error {
 	}
 	l.mu.dirMade = err == nil
 	l.mu.recovering = true
+	if names, err = l.finishSwap(names); err != nil {
+		return err
+	}
 	var bases []kafka.Offset
 	for _, name := range names {
 		if base, ok := parseName(name, dataSuffix); ok {
@@ -47,6 +50,9 @@ func (l *Log) open() error {
 		return err
 	}
 	if err := l.openEpochs(); err != nil {
+		return err
+	}
+	if err := l.openCleaner(); err != nil {
 		return err
 	}
 	if active := l.activeLocked(); active != nil {
@@ -110,6 +116,8 @@ func (l *Log) checkEnd() error {
 	case c == nil && s != nil:
 		l.mu.logStart, l.mu.end = l.mu.segments[0].base, s.end
 		l.mu.synced = Checkpoint{Segment: l.mu.segments[0].base, EndOffset: l.mu.segments[0].base}
+	case c != nil && s != nil && s.end < c.EndOffset && (s.size == c.Position || s.base != c.Segment):
+		s.end = c.EndOffset // a gap: nothing was left there
 	case c != nil && s != nil && s.end != c.EndOffset:
 		return &Corruption{File: s.data.path, Position: c.Position, Offset: s.end, Reason: fmt.Sprintf("it ends at offset %d where offset %d was synced", s.end, c.EndOffset)}
 	}

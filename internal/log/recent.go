@@ -11,18 +11,19 @@ type recentBatches struct {
 
 type batchPlace struct {
 	offset   kafka.Offset // of the batch's first record
+	next     kafka.Offset // behind the batch; of a hint it is not known, and 0
 	base     kafka.Offset // of its segment
 	position int64
 }
 
-func (r *recentBatches) add(offset, base kafka.Offset, position int64) {
-	r.ring[r.n%len(r.ring)] = batchPlace{offset, base, position}
+func (r *recentBatches) add(p batchPlace) {
+	r.ring[r.n%len(r.ring)] = p
 	r.n++
 }
 
 func (r *recentBatches) clear() { r.n = 0 }
 
-// find returns the batch that holds offset, which is below the log's end, if it is among those remembered.
+// find returns the batch that holds offset, or the next one where the offset lies in a gap, if it is among those remembered.
 func (r *recentBatches) find(offset kafka.Offset) (batchPlace, bool) {
 	low, high := max(0, r.n-len(r.ring)), r.n
 	if low == high || r.ring[low%len(r.ring)].offset > offset {
@@ -36,7 +37,13 @@ func (r *recentBatches) find(offset kafka.Offset) (batchPlace, bool) {
 			high = mid
 		}
 	}
-	return r.ring[low%len(r.ring)], true
+	if found := r.ring[low%len(r.ring)]; offset < found.next {
+		return found, true
+	}
+	if low+1 == r.n {
+		return batchPlace{}, false // nothing is behind it
+	}
+	return r.ring[(low+1)%len(r.ring)], true
 }
 
 // readHints remembers where the last reads ended: that is where the next ones begin.

@@ -18,25 +18,38 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // given (Base and Position of the placement). ErrNotAtEnd where the log's end is elsewhere or the epoch is below the last:
 // the operation is older than the state and is to be skipped.
 func (l *Log) Replay(batches []byte, base kafka.Offset, position int64) (Placement, error) {
+	return l.replay(batches, nil, base, position, replayBytes)
+}
+
+// replay brings in batches, of a stretch if there is one.
+func (l *Log) replay(batches []byte, s *Stretch, base kafka.Offset, position int64, mode writeMode) (Placement, error) {
 	if err := l.split(batches); err != nil {
 		return Placement{}, err
 	}
-	if err := l.checkNumbered(); err != nil {
+	if err := l.checkNumbered(s); err != nil {
 		return Placement{}, err
 	}
-	if err := l.moveTo(base, position); err != nil {
+	if err := l.moveTo(base, position, l.w.batches[0].BaseOffset()); err != nil {
 		return Placement{}, err
 	}
-	return l.write(batches, replayBytes)
+	return l.write(batches, mode)
 }
 
 // ReplayReference accepts bytes that are in the segment already and that the WAL knows by place and checksum only.
 // ErrNotAtEnd as for Replay; a *Corruption if the bytes are not there.
 func (l *Log) ReplayReference(base kafka.Offset, position, length int64, crc uint32) (Placement, error) {
+	return l.replayReference(nil, base, position, length, crc)
+}
+
+func (l *Log) replayReference(s *Stretch, base kafka.Offset, position, length int64, crc uint32) (Placement, error) {
 	if length <= 0 || length > maxReference {
 		return Placement{}, fmt.Errorf("a reference of %d bytes into %s: %w", length, l.o.Name, kafka.ErrCorruptMessage)
 	}
-	if err := l.reaches(base, position); err != nil {
+	first := l.LogEnd()
+	if s != nil {
+		first = base // the stretch may begin its segment behind a gap; checked again when the batches are known
+	}
+	if err := l.reaches(base, position, first); err != nil {
 		return Placement{}, err
 	}
 	name := path.Join(l.o.Dir, fileName(base, dataSuffix))
@@ -53,20 +66,14 @@ func (l *Log) ReplayReference(base kafka.Offset, position, length int64, crc uin
 	if err := l.split(buf); err != nil {
 		return Placement{}, corrupt(err.Error())
 	}
-	if err := l.checkNumbered(); err != nil {
-		return Placement{}, err
-	}
-	if err := l.moveTo(base, position); err != nil {
-		return Placement{}, err
-	}
-	return l.write(buf, bytesAreThere)
+	return l.replay(buf, s, base, position, bytesAreThere)
 }
 
 // maxReference bounds the bytes of one reference.
 const maxReference = 1 << 30
 
-// reaches tells whether an append at that place comes next; ErrNotAtEnd if not.
-func (l *Log) reaches(base kafka.Offset, position int64) error {
+// reaches tells whether an append of offset first at that place comes next; ErrNotAtEnd if not.
+func (l *Log) reaches(base kafka.Offset, position int64, first kafka.Offset) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.usableLocked(true); err != nil {
@@ -76,15 +83,15 @@ func (l *Log) reaches(base kafka.Offset, position int64) error {
 		return fmt.Errorf("replay into %s after its recovery: %w", l.o.Name, ErrNotAtEnd)
 	}
 	s := l.activeLocked()
-	if s != nil && s.base == base && s.size == position || base == l.mu.end && position == 0 {
+	if s != nil && s.base == base && s.size == position || position == 0 && (base == l.mu.end || base == first && first > l.mu.end) {
 		return nil
 	}
 	return fmt.Errorf("byte %d of the segment at offset %d is not where %s ends (offset %d): %w", position, base, l.o.Name, l.mu.end, ErrNotAtEnd)
 }
 
 // moveTo rolls, where the original did.
-func (l *Log) moveTo(base kafka.Offset, position int64) error {
-	if err := l.reaches(base, position); err != nil {
+func (l *Log) moveTo(base kafka.Offset, position int64, first kafka.Offset) error {
+	if err := l.reaches(base, position, first); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -93,7 +100,7 @@ func (l *Log) moveTo(base kafka.Offset, position int64) error {
 	if s != nil && s.base == base {
 		return nil
 	}
-	return l.roll()
+	return l.rollAt(base)
 }
 
 // FinishRecovery ends replay: what the files hold behind the end is cut, and appending may begin. Nothing it does needs to
@@ -153,7 +160,7 @@ func (l *Log) removeStrays(keep map[string]bool) error {
 		return err
 	}
 	for _, name := range names {
-		stray := path.Ext(name) == tempSuffix
+		stray := path.Ext(name) == tempSuffix || path.Ext(name) == cleanedSuffix
 		for _, suffix := range []string{dataSuffix, indexSuffix, abortedSuffix} {
 			if _, ok := parseName(name, suffix); ok {
 				stray = true

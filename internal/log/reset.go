@@ -147,6 +147,8 @@ func (l *Log) reset(offset kafka.Offset) error {
 	l.mu.synced = Checkpoint{Segment: offset, EndOffset: offset}
 	l.mu.epochs, l.mu.epochsDirty = nil, true
 	l.mu.producers = producers{end: offset}
+	l.mu.cleaner.cut(offset)
+	l.mu.cleaner.firstDirty = 0
 	l.mu.recent.clear()
 	l.mu.hints.clear()
 	l.mu.pending = pendingSnapshot{}

@@ -13,9 +13,10 @@ import (
 // maxSegmentOffsets bounds the offsets of one segment: the index holds them relative to the segment's base.
 const maxSegmentOffsets = math.MaxInt32
 
-// rollIfNeeded makes sure that the active segment can take size bytes up to offset last. The rules are Kafka's: size, time
-// between the records of the segment (segment.ms), and offsets that the index could not hold.
-func (l *Log) rollIfNeeded(size, timestamp int64, last kafka.Offset) (rolled bool, err error) {
+// rollIfNeeded makes sure that the active segment can take size bytes, offsets first to last. The rules are Kafka's: size, time
+// between the records of the segment (segment.ms), and offsets that the index could not hold. A gap before first stays with
+// the old segment.
+func (l *Log) rollIfNeeded(size, timestamp int64, first, last kafka.Offset) (rolled bool, err error) {
 	l.mu.Lock()
 	c := l.mu.config
 	s := l.activeLocked()
@@ -42,7 +43,7 @@ func (l *Log) rollIfNeeded(size, timestamp int64, last kafka.Offset) (rolled boo
 			return false, nil
 		}
 	}
-	return true, l.roll()
+	return true, l.rollAt(first)
 }
 
 // loadRollTimestamp reads the first batch's timestamp of a segment that this process did not begin.

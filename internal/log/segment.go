@@ -19,6 +19,7 @@ const (
 	snapshotSuffix = ".snapshot"
 	epochsName     = "leader-epochs"
 	tempSuffix     = ".tmp"
+	cleanedSuffix  = ".cleaned" // behind the names of a segment's files while they are to take the place of others
 )
 
 func fileName(offset kafka.Offset, suffix string) string {
@@ -65,9 +66,10 @@ func (h *handle) gone() bool {
 
 // segment is one stretch of the log: a data file and an index. Its fields below the handles are guarded by Log.mu.
 type segment struct {
-	base      kafka.Offset
-	data      SegmentFile
-	indexFile handle
+	base        kafka.Offset
+	data        SegmentFile
+	indexFile   handle
+	abortedName string // path of the transaction index
 
 	size          int64        // bytes that count
 	end           kafka.Offset // exclusive
@@ -91,16 +93,25 @@ type segment struct {
 
 func (l *Log) newSegment(base kafka.Offset) *segment {
 	s := &segment{
-		base: base, end: base, maxTimestamp: record.NoTimestamp, maxOffset: base,
+		abortedName: l.segmentPath(base, abortedSuffix),
+		base:        base, end: base, maxTimestamp: record.NoTimestamp, maxOffset: base,
 		rollTimestamp: record.NoTimestamp, createdMillis: l.o.Clock.Now().UnixMilli(),
-		indexFile: l.files.handle(path.Join(l.o.Dir, fileName(base, indexSuffix))),
+		indexFile: l.files.handle(l.segmentPath(base, indexSuffix)),
 	}
-	s.data = SegmentFile{handle: l.files.handle(path.Join(l.o.Dir, fileName(base, dataSuffix))), log: l, seg: s}
+	s.data = SegmentFile{handle: l.files.handle(l.segmentPath(base, dataSuffix)), log: l, seg: s}
 	return s
 }
 
-func (s *segment) abortedPath() string {
-	return strings.TrimSuffix(s.data.path, dataSuffix) + abortedSuffix
+func (s *segment) abortedPath() string { return s.abortedName }
+
+// segmentPath is where a segment's file lies: aside, where it was to take the place of others, was not moved yet, and may not
+// be.
+func (l *Log) segmentPath(base kafka.Offset, suffix string) string {
+	name := path.Join(l.o.Dir, fileName(base, suffix))
+	if l.aside[name] {
+		name += cleanedSuffix
+	}
+	return name
 }
 
 // segmentIndexLocked finds the segment that holds offset: the last that does not begin behind it; -1 if there is none.
@@ -141,7 +152,7 @@ func (s *segment) addLocked(b record.Batch, crc uint32, intervalBytes int64) {
 	}
 	s.size += size
 	s.end = b.NextOffset()
-	if t := b.MaxTimestamp(); t > s.maxTimestamp {
+	if t := b.MaxTimestamp(); t > s.maxTimestamp && b.Count() > 0 { // compaction may leave a batch without records
 		s.maxTimestamp, s.maxOffset = t, b.BaseOffset()
 	}
 	if x.open.length >= intervalBytes {

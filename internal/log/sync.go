@@ -99,6 +99,8 @@ func (l *Log) SyncOldest() (c Checkpoint, more bool, err error) {
 	if s != nil {
 		s.closeIntervalLocked()
 		size, end = s.size, s.end
+	} else if a := l.activeLocked(); a != nil && a.base == l.mu.synced.Segment && a.size == l.mu.synced.Position {
+		end = a.end // it may have moved over a gap
 	}
 	l.mu.Unlock()
 	if s != nil {
@@ -109,6 +111,9 @@ func (l *Log) SyncOldest() (c Checkpoint, more bool, err error) {
 	if err := l.syncEpochs(); err != nil {
 		return Checkpoint{}, false, err
 	}
+	if err := l.writeCleaner(); err != nil {
+		return Checkpoint{}, false, err
+	}
 	if err := l.writeSnapshot(); err != nil {
 		return Checkpoint{}, false, err
 	}
@@ -116,6 +121,8 @@ func (l *Log) SyncOldest() (c Checkpoint, more bool, err error) {
 	defer l.mu.Unlock()
 	if s != nil {
 		l.mu.synced.Segment, l.mu.synced.Position, l.mu.synced.EndOffset = s.base, size, end
+	} else {
+		l.mu.synced.EndOffset = max(l.mu.synced.EndOffset, end)
 	}
 	return l.syncedLocked(), l.unsyncedLocked() > 0, nil
 }

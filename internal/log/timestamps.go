@@ -12,17 +12,17 @@ import (
 // millis; false if there is none.
 func (l *Log) OffsetForTimestamp(millis int64, limit kafka.Offset) (TimestampOffset, bool, error) {
 	for {
-		start := l.LogStart()
+		start, swaps := l.LogStart(), l.Swaps()
 		t, ok, err := l.offsetForTimestamp(millis, limit)
-		if !l.overtaken(start, err) {
+		if !l.overtaken(start, swaps, err) {
 			return t, ok, err
 		}
 	}
 }
 
-// overtaken tells whether a search failed because a segment was deleted in the middle of it: it begins again.
-func (l *Log) overtaken(start kafka.Offset, err error) bool {
-	return (errors.Is(err, ErrClosed) || errors.Is(err, kafka.ErrOffsetOutOfRange)) && l.LogStart() > start
+// overtaken tells whether a segment was deleted or replaced in the middle of a search: it begins again.
+func (l *Log) overtaken(start kafka.Offset, swaps uint64, err error) bool {
+	return l.Swaps() != swaps || (errors.Is(err, ErrClosed) || errors.Is(err, kafka.ErrOffsetOutOfRange)) && l.LogStart() > start
 }
 
 func (l *Log) offsetForTimestamp(millis int64, limit kafka.Offset) (TimestampOffset, bool, error) {
@@ -93,9 +93,9 @@ func (l *Log) searchTimestamp(s *segment, millis int64, from kafka.Offset) (Time
 // without timestamps.
 func (l *Log) MaxTimestamp() (TimestampOffset, bool, error) {
 	for {
-		start := l.LogStart()
+		start, swaps := l.LogStart(), l.Swaps()
 		t, ok, err := l.findMaxTimestamp()
-		if !l.overtaken(start, err) {
+		if !l.overtaken(start, swaps, err) {
 			return t, ok, err
 		}
 	}
@@ -125,26 +125,27 @@ func (l *Log) findMaxTimestamp() (TimestampOffset, bool, error) {
 	if err != nil {
 		return TimestampOffset{}, false, err
 	}
-	file, err := best.data.acquire()
+	file, err := p.s.data.acquire()
 	if err != nil {
 		return TimestampOffset{}, false, err
 	}
-	defer best.data.release()
-	r := batchReader{scanner: newScanner(best.data.path, file, p.position, best.sizeOf(l), p.offset)}
+	defer p.s.data.release()
+	r := batchReader{scanner: newScanner(p.s.data.path, file, p.position, p.s.sizeOf(l), p.offset)}
 	defer r.close()
 	b, _, err := r.nextWhole()
 	if b == nil || err != nil {
 		return TimestampOffset{}, false, err
 	}
+	found := TimestampOffset{Timestamp: record.NoTimestamp}
 	for rec, err := range l.codecs.Records(b, 0) {
 		if err != nil {
 			return TimestampOffset{}, false, err
 		}
-		if rec.Timestamp == b.MaxTimestamp() {
-			return TimestampOffset{rec.Timestamp, rec.Offset, b.LeaderEpoch()}, true, nil
+		if rec.Timestamp > found.Timestamp {
+			found = TimestampOffset{rec.Timestamp, rec.Offset, b.LeaderEpoch()}
 		}
 	}
-	return TimestampOffset{}, false, nil
+	return found, found.Timestamp != record.NoTimestamp, nil
 }
 
 func (s *segment) sizeOf(l *Log) int64 {

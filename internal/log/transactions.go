@@ -159,6 +159,9 @@ func (l *Log) applyFrom(state *producers, from, end kafka.Offset) ([]AbortedTran
 			} else if at, err = l.locate(from); err != nil {
 				return nil, err
 			}
+			if at.s != s {
+				continue // nothing of it is left from there on
+			}
 		}
 		for {
 			var stop int64

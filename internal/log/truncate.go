@@ -42,8 +42,12 @@ func (l *Log) StateAt(offset kafka.Offset) (Checkpoint, error) {
 	}
 	at := place{offset: offset}
 	if offset >= c.LogStart {
-		if at, err = l.locate(offset); err != nil {
+		if at, err = l.cutAt(offset); err != nil {
 			return c, err
+		}
+		if at.s == nil { // all batches go, and offsets stay
+			c.Segment, c.Position, c.EndOffset = offset, 0, offset
+			return c, nil
 		}
 	}
 	if at.offset < c.LogStart { // all of it goes
@@ -73,6 +77,7 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.mu.generation++
+		l.mu.cleaner.cut(end)
 		keep := offset
 		if l.mu.recovering { // opened at StateAt(offset): cut already, but for the epochs that began there
 			keep = end
@@ -81,9 +86,12 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 		l.mu.epochsDirty = true // the file holds the generation
 		return end, nil
 	}
-	at, err := l.locate(offset)
+	at, err := l.cutAt(offset)
 	if err != nil {
 		return 0, err
+	}
+	if at.s == nil {
+		return offset, l.empty(offset)
 	}
 	if at.offset < logStart {
 		return logStart, l.reset(logStart)
@@ -102,6 +110,46 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 	l.takeSnapshotLocked() // of the new generation
 	l.mu.Unlock()
 	return at.offset, nil
+}
+
+// cutAt is where the log is cut to end at an offset: at the batch that holds it; where it lies in a gap, behind the last
+// batch below, and there the log ends exactly at the offset, for what is missing below it was there and is not to be given to
+// other records. No segment if nothing stays.
+func (l *Log) cutAt(offset kafka.Offset) (place, error) {
+	l.mu.Lock()
+	i := l.segmentIndexLocked(offset)
+	l.mu.Unlock()
+	if i < 0 {
+		return place{offset: offset}, nil
+	}
+	at, err := l.locate(offset)
+	if err != nil {
+		return place{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.mu.segments[i]; at.s != s { // nothing is left from there to the segment's end
+		at = place{s, s.size, offset}
+	}
+	if at.position == at.s.size || at.offset > offset {
+		at.offset = offset
+	}
+	return at, nil
+}
+
+// empty drops all batches of a log of which nothing is left below the offset, where it ends from now on.
+func (l *Log) empty(offset kafka.Offset) error {
+	l.mu.Lock()
+	start, epochs := l.mu.logStart, l.mu.epochs
+	l.mu.Unlock()
+	if err := l.reset(offset); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.logStart, l.mu.epochs = start, epochs
+	l.truncateEpochsLocked(offset)
+	return nil
 }
 
 // indexBelow is the state of a segment's index were the segment to end at a batch boundary.
@@ -169,6 +217,7 @@ func (l *Log) truncate(at place, cut *segment) error {
 	}
 	l.truncateEpochsLocked(at.offset)
 	l.mu.epochsDirty = true // the file holds the generation
+	l.mu.cleaner.cut(at.offset)
 	l.mu.recent.clear()
 	l.mu.hints.clear()
 	l.mu.pending = pendingSnapshot{}

@@ -40,6 +40,9 @@ type Options struct {
 	// Unclean says that the last process did not end properly: files behind the checkpoint are synced and dropped from
 	// the page cache before a byte of them is believed.
 	Unclean bool
+	// ReadOnly is for tools: opening changes nothing, not even where compacted segments were about to take the place of
+	// others when the process ended.
+	ReadOnly bool
 }
 
 // Checkpoint is a state of a log of which every byte is synced. Its zero value is that of an empty log.

@@ -39,6 +39,7 @@ const (
 	attrTimestampType = 0x08
 	attrTransactional = 0x10
 	attrControl       = 0x20
+	attrDeleteHorizon = 0x40
 )
 
 // Sentinels of the format.

@@ -55,7 +55,22 @@ func (p *Partition) AppendReplicated(batches []byte) (Result, error) {
 	return p.append(batches, func(l *log.Log) (log.Placement, error) { return l.AppendAt(batches) })
 }
 
+// AppendStretch appends what a leader has left from the log's end on (log.ErrNotAtEnd otherwise): compaction may have left
+// gaps. The caller may reuse the stretch.
+func (p *Partition) AppendStretch(s *log.Stretch) (Result, error) {
+	p.leads.Store(false)
+	return p.appendOp(operation{kind: opStretch, epochs: s.Epochs}, s.Batches, func(l *log.Log) (log.Placement, error) {
+		at, err := l.AppendStretch(s)
+		at.BaseOffset = s.From
+		return at, err
+	})
+}
+
 func (p *Partition) append(batches []byte, write func(*log.Log) (log.Placement, error)) (Result, error) {
+	return p.appendOp(operation{kind: opAppend}, batches, write)
+}
+
+func (p *Partition) appendOp(op operation, batches []byte, write func(*log.Log) (log.Placement, error)) (Result, error) {
 	p.lockAppend()
 	defer p.unlockAppend()
 	if err := p.usable(); err != nil {
@@ -76,14 +91,17 @@ func (p *Partition) append(batches []byte, write func(*log.Log) (log.Placement, 
 	if at.Duplicate {
 		return r, nil
 	}
-	op := operation{
-		kind: opAppend, id: p.id, generation: at.Generation, segment: at.Base, position: at.Position,
-		length: uint32(at.Length), crc: at.CRC, first: at.BaseOffset, end: at.EndOffset,
-	}
+	op.id, op.generation = p.id, at.Generation
+	op.segment, op.position, op.length, op.crc = at.Base, at.Position, uint32(at.Length), at.CRC
+	op.first, op.end = at.BaseOffset, at.EndOffset
 	p.segment.Store(at.Segment)
 	p.markDirty()
 	p.logEnd.Store(int64(at.EndOffset))
-	if _, err := p.s.submit(&op, p, batches, at.Segment); err != nil {
+	segment := at.Segment
+	if at.Length == 0 {
+		segment = nil // there is nothing to refer to
+	}
+	if _, err := p.s.submit(&op, p, batches, segment); err != nil {
 		return Result{}, fmt.Errorf("%w (%w)", err, ErrAppendFailed)
 	}
 	p.sinceSnapshot.Add(at.Length)

@@ -58,10 +58,13 @@ func (in *inspection) dumpNode(w io.Writer) error {
 func (o *operation) describe(byReference bool) string {
 	s := fmt.Sprintf("%s %s", opNames[o.kind], o.id)
 	switch o.kind {
-	case opAppend:
+	case opAppend, opStretch:
 		where := "inline"
 		if byReference {
 			where = "by reference"
+		}
+		if o.kind == opStretch {
+			where += fmt.Sprintf(", leader epochs %v", o.epochs)
 		}
 		return fmt.Sprintf("%s offsets %d-%d generation %d, %d bytes %s, segment %d byte %d, crc %08x", s, o.first, o.end-1, o.generation, o.length, where, o.segment, o.position, o.crc)
 	case opTruncate, opReset:
@@ -80,8 +83,9 @@ func dumpBatches(ctx context.Context, w io.Writer, l *log.Log) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		next := from
 		var err error
-		if buf, err = l.ReadCopy(buf[:0], from, 1<<20, l.LogEnd(), true); err != nil {
+		if buf, next, err = l.ReadStretch(buf[:0], from, 1<<20, l.LogEnd(), true); err != nil {
 			fmt.Fprintf(w, "  problem: offset %d cannot be read: %v\n", from, err)
 			return nil
 		}
@@ -91,14 +95,20 @@ func dumpBatches(ctx context.Context, w io.Writer, l *log.Log) error {
 				fmt.Fprintf(w, "  problem: no batch stands at offset %d: %v\n", from, err)
 				return nil
 			}
+			if from < b.BaseOffset() {
+				fmt.Fprintf(w, "  gap: nothing is left of offsets %d-%d\n", from, b.BaseOffset()-1)
+			}
 			fmt.Fprintf(w, "  offsets %d-%d epoch %d %d bytes, %d records, codec %s, max timestamp %d, producer %d/%d sequence %d, transactional %v, control %v, crc ok %v\n",
 				b.BaseOffset(), b.LastOffset(), b.LeaderEpoch(), b.Size(), b.Count(), b.Codec(), b.MaxTimestamp(), b.ProducerID(),
 				b.ProducerEpoch(), b.BaseSequence(), b.Transactional(), b.Control(), b.VerifyCRC())
 			from, rest = b.NextOffset(), more
 		}
-		if len(buf) == 0 {
+		if from < next {
+			fmt.Fprintf(w, "  gap: nothing is left of offsets %d-%d\n", from, next-1)
+		} else if len(buf) == 0 {
 			return nil
 		}
+		from = next
 	}
 	return nil
 }

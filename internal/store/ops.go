@@ -21,11 +21,12 @@ const (
 	opReset    opKind = 5 // empty at offset, with generation
 	opCreate   opKind = 6
 	opDelete   opKind = 7
+	opStretch  opKind = 8 // an append that compaction left gaps in, perhaps without batches
 )
 
 var opNames = map[opKind]string{
 	opAppend: "append", opTruncate: "truncate", opEpoch: "start-epoch", opLogStart: "set-log-start", opReset: "reset",
-	opCreate: "create", opDelete: "delete",
+	opCreate: "create", opDelete: "delete", opStretch: "append-stretch",
 }
 
 // operation is one WAL record of the store.
@@ -39,8 +40,9 @@ type operation struct {
 	position int64
 	length   uint32
 	crc      uint32
-	first    kafka.Offset
+	first    kafka.Offset // of a stretch, where it begins: its first batch may lie above
 	end      kafka.Offset
+	epochs   []log.EpochOffset // of a stretch: those that begin in it
 
 	epoch  kafka.LeaderEpoch
 	offset kafka.Offset   // of epoch, truncate, reset
@@ -61,7 +63,7 @@ func (o *operation) encode(b []byte) []byte {
 	b = append(b, o.id.Topic[:]...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(o.id.Partition))
 	switch o.kind {
-	case opAppend:
+	case opAppend, opStretch:
 		b = binary.LittleEndian.AppendUint64(b, o.generation)
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.segment))
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.position))
@@ -69,6 +71,9 @@ func (o *operation) encode(b []byte) []byte {
 		b = binary.LittleEndian.AppendUint32(b, o.crc)
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.first))
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.end))
+		if o.kind == opStretch {
+			b = appendEpochs(b, o.epochs)
+		}
 	case opTruncate:
 		b = binary.LittleEndian.AppendUint64(b, o.generation)
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.offset))
@@ -92,12 +97,28 @@ func appendBeginning(b []byte, g *log.Beginning) []byte {
 	if len(g.Epochs) == 0 && len(g.Producers) == 0 {
 		return b
 	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(g.Epochs)))
-	for _, e := range g.Epochs {
+	return append(appendEpochs(b, g.Epochs), g.Producers...)
+}
+
+func appendEpochs(b []byte, epochs []log.EpochOffset) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(epochs)))
+	for _, e := range epochs {
 		b = binary.LittleEndian.AppendUint32(b, uint32(e.Epoch))
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.Offset))
 	}
-	return append(b, g.Producers...)
+	return b
+}
+
+func (d *decoder) epochs() (epochs []log.EpochOffset) {
+	n := d.u32()
+	if int64(n) > int64(len(d.b)/12) {
+		d.bad = true
+		return nil
+	}
+	for range n {
+		epochs = append(epochs, log.EpochOffset{Epoch: kafka.LeaderEpoch(d.u32()), Offset: kafka.Offset(d.u64())})
+	}
+	return epochs
 }
 
 func (d *decoder) beginning(offset kafka.Offset) (g log.Beginning) {
@@ -105,17 +126,17 @@ func (d *decoder) beginning(offset kafka.Offset) (g log.Beginning) {
 	if len(d.b) == 0 {
 		return g
 	}
-	n := d.u32()
-	if int64(n) > int64(len(d.b)/12) {
-		d.bad = true
+	if g.Epochs = d.epochs(); d.bad {
 		return g
-	}
-	for range n {
-		g.Epochs = append(g.Epochs, log.EpochOffset{Epoch: kafka.LeaderEpoch(d.u32()), Offset: kafka.Offset(d.u64())})
 	}
 	g.Producers = slices.Clone(d.take(len(d.b)))
 	d.bad = d.bad || g.Check() != nil
 	return g
+}
+
+// stretch is what an append of one holds, with batches unless they are referred to.
+func (o *operation) stretch(batches []byte) *log.Stretch {
+	return &log.Stretch{From: o.first, Next: o.end, Epochs: o.epochs, Batches: batches}
 }
 
 // decodeOperation reads a record. batches are those of an append that is not by reference; they point into r.Data.
@@ -125,15 +146,19 @@ func decodeOperation(r wal.Record) (o operation, batches []byte, err error) {
 	copy(o.id.Topic[:], d.take(16))
 	o.id.Partition = int32(d.u32())
 	switch o.kind {
-	case opAppend:
+	case opAppend, opStretch:
 		o.generation = d.u64()
 		o.segment, o.position = kafka.Offset(d.u64()), int64(d.u64())
 		o.length, o.crc = d.u32(), d.u32()
 		o.first, o.end = kafka.Offset(d.u64()), kafka.Offset(d.u64())
+		if o.kind == opStretch {
+			o.epochs = d.epochs()
+		}
 		if !r.ByReference {
 			batches = d.take(int(o.length))
 		}
-		d.bad = d.bad || o.end <= o.first || o.segment < 0 || o.position < 0 || o.first < o.segment
+		// The segment may begin behind a gap at the beginning of a stretch.
+		d.bad = d.bad || o.end <= o.first || o.segment < 0 || o.position < 0 || o.first < o.segment && o.kind == opAppend || o.end < o.segment
 	case opTruncate:
 		o.generation, o.offset = d.u64(), kafka.Offset(d.u64())
 		o.base = d.state()

@@ -25,6 +25,43 @@ func (p *Partition) ReadCopy(dst []byte, from kafka.Offset, maxBytes int, limit 
 	return l.ReadCopy(dst, from, maxBytes, limit, atLeastOne)
 }
 
+// ReadStretch is ReadCopy, and tells where to go on; see log.Log.ReadStretch.
+func (p *Partition) ReadStretch(dst []byte, from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) ([]byte, kafka.Offset, error) {
+	l, err := p.opened()
+	if err != nil {
+		return dst, from, storageError(err)
+	}
+	return l.ReadStretch(dst, from, maxBytes, limit, atLeastOne)
+}
+
+// EpochsIn are the leader epochs that begin in [from, to), ascending.
+func (p *Partition) EpochsIn(from, to kafka.Offset) ([]log.EpochOffset, error) {
+	l, err := p.opened()
+	if err != nil {
+		return nil, storageError(err)
+	}
+	return l.EpochsIn(from, to), nil
+}
+
+// CheckStretch checks the bytes that hold a range of offsets against their checksums; see log.Log.CheckStretch.
+func (p *Partition) CheckStretch(from, to kafka.Offset) error {
+	l, err := p.opened()
+	if err != nil {
+		return storageError(err)
+	}
+	return l.CheckStretch(from, to)
+}
+
+// DeletesRemovedBelow is the offset behind the last tombstone or control record that compaction removed; see
+// log.Log.DeletesRemovedBelow.
+func (p *Partition) DeletesRemovedBelow() (kafka.Offset, error) {
+	l, err := p.opened()
+	if err != nil {
+		return 0, storageError(err)
+	}
+	return l.DeletesRemovedBelow(), nil
+}
+
 // OffsetForTimestamp finds the first record from the log's start, below limit, with at least this timestamp.
 func (p *Partition) OffsetForTimestamp(millis int64, limit kafka.Offset) (log.TimestampOffset, bool, error) {
 	l, err := p.opened()

@@ -138,7 +138,7 @@ func (r *recovery) apply(rec wal.Record) error {
 		return nil
 	}
 	switch op.kind {
-	case opAppend:
+	case opAppend, opStretch:
 		err = r.applyAppend(pl, rec, &op, batches)
 	case opEpoch:
 		err = r.applyEpoch(pl, &op)
@@ -180,7 +180,11 @@ func (r *recovery) applyAppend(pl *plan, rec wal.Record, op *operation, batches 
 		return nil
 	}
 	if rec.ByReference {
-		_, err = l.ReplayReference(op.segment, op.position, int64(op.length), op.crc)
+		if op.kind == opStretch {
+			_, err = l.ReplayStretchReference(op.stretch(nil), op.segment, op.position, int64(op.length), op.crc)
+		} else {
+			_, err = l.ReplayReference(op.segment, op.position, int64(op.length), op.crc)
+		}
 		var damage *log.Corruption
 		if errors.As(err, &damage) && rec.LSN >= r.referencesUntil {
 			// It was never acknowledged, and neither was anything behind it.
@@ -188,6 +192,8 @@ func (r *recovery) applyAppend(pl *plan, rec wal.Record, op *operation, batches 
 			r.s.o.Logger.Info("a partition's log ends before a reference that did not reach the disk", "partition", op.id, "offset", op.first)
 			return nil
 		}
+	} else if op.kind == opStretch {
+		_, err = l.ReplayStretch(op.stretch(batches), op.segment, op.position)
 	} else {
 		_, err = l.Replay(batches, op.segment, op.position)
 	}

@@ -88,7 +88,7 @@ func (pl *plan) learn(lsn wal.LSN, op *operation) {
 		} else if op.base.Generation == pl.generation {
 			pl.synced.LogStart = max(pl.synced.LogStart, op.base.LogStart)
 		}
-	case opAppend:
+	case opAppend, opStretch:
 		pl.appends = pl.appends || op.generation >= pl.generation && op.end > pl.synced.EndOffset
 	}
 }

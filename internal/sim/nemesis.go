@@ -1,7 +1,11 @@
 package sim
 
 import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -75,6 +79,21 @@ var faultKinds = [...]struct {
 type nemesis struct {
 	*cluster
 	running sync.WaitGroup
+	done    struct {
+		sync.Mutex
+		faults []fault // at when they really began
+	}
+}
+
+// digest is of the plan and of what became of it.
+func (m *nemesis) digest() uint64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%+v", *m.plan)
+	m.done.Lock()
+	defer m.done.Unlock()
+	slices.SortFunc(m.done.faults, func(a, b fault) int { return cmp.Compare(a.String(), b.String()) }) // some begin in one instant
+	_, _ = fmt.Fprintf(h, "%v", m.done.faults)
+	return h.Sum64()
 }
 
 // run carries out the plan; it returns when the last fault has been undone.
@@ -84,6 +103,11 @@ func (m *nemesis) run() {
 		m.running.Go(func() {
 			time.Sleep(f.at - time.Since(began))
 			rng := rand.New(rand.NewPCG(m.plan.seed, uint64(i)+1000))
+			carried := f
+			carried.at = time.Since(began)
+			m.done.Lock()
+			m.done.faults = append(m.done.faults, carried)
+			m.done.Unlock()
 			m.trace.note("nemesis: %s n%d (n%d, %v) for %v", f.kind, f.node, f.other, f.amount, f.lasts)
 			end := faultKinds[f.kind].begin(m, f, rng)
 			time.Sleep(f.lasts)

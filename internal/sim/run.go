@@ -17,7 +17,8 @@ type Report struct {
 	Acked    int           // records
 	Took     time.Duration // of fake time
 	Slowest  time.Duration // convergence after faults healed
-	Digest   uint64        // of every delivery and every line of the trace
+	Digest   uint64        // of every delivery and every line of the trace: not every run of a seed has the same
+	Plan     uint64        // of the plan, and of what the nemesis did when: every run of a seed has the same
 	Trace    []byte
 }
 
@@ -33,7 +34,8 @@ func Run(seed uint64) Report {
 	}
 	began := time.Now()
 	w := newWorkload(c, newHistory(c))
-	c.phases(w)
+	m := &nemesis{cluster: c}
+	c.phases(w, m)
 	c.mu.Lock()
 	c.mu.over = true
 	c.mu.Unlock()
@@ -43,7 +45,7 @@ func Run(seed uint64) Report {
 	c.background.Wait()
 	return Report{
 		Seed: seed, Failures: c.failures(), Acked: w.acked, Took: time.Since(began), Slowest: c.mu.slowest,
-		Digest: c.trace.digest() ^ c.net.Digest(), Trace: c.trace.bytes(),
+		Digest: c.trace.digest() ^ c.net.Digest(), Plan: m.digest(), Trace: c.trace.bytes(),
 	}
 }
 
@@ -51,8 +53,7 @@ func Run(seed uint64) Report {
 const powerLosses = 5
 
 // phases is the run: safety, healing, more losses of power, and what is there afterwards.
-func (c *cluster) phases(w *workload) {
-	m := &nemesis{cluster: c}
+func (c *cluster) phases(w *workload, m *nemesis) {
 	m.each((*node).start)
 	if !c.converge("at the start") || !c.createTopic() {
 		w.cancel()

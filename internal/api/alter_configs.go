@@ -111,6 +111,10 @@ func (c *configChange) commit(ctx context.Context) error {
 		if next, err = c.apply(current, config.BrokerKey); err == nil {
 			err = c.checkBroker(img, next)
 		}
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if next, err = c.apply(current, config.GroupKey); err == nil {
+			err = c.checkGroup(next)
+		}
 	default:
 		err = unsupportedResource(c.key.kind)
 	}
@@ -212,6 +216,17 @@ func (c *configChange) checkBroker(img *metadata.Image, next map[string]string) 
 	}
 	if _, err := c.h.Static.WithDynamic(allBrokers, thisBroker); err != nil {
 		return kafka.ErrInvalidRequest.With("%v", err)
+	}
+	return nil
+}
+
+// checkGroup: a group need not exist to have a configuration, as in Kafka.
+func (c *configChange) checkGroup(next map[string]string) error {
+	if c.key.name == "" {
+		return kafka.ErrInvalidRequest.With("a group's configuration needs the group's name; defaults for all groups are set on brokers")
+	}
+	if err := c.h.Config.Load().CheckGroup(next); err != nil {
+		return kafka.ErrInvalidConfig.With("group %s: %v", c.key.name, err)
 	}
 	return nil
 }

@@ -12,8 +12,12 @@ import (
 // softwareName is what KIP-511 lets clients call themselves.
 var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
 
-// features are the cluster's feature levels. None is finalized above 0 yet: transactions and groups are those of level 0.
-var features = []string{"group.version", "transaction.version"}
+// features are those of the cluster and their highest level, which is the finalized one: groups of KIP-848 are group.version 1,
+// transactions of KIP-890 (transaction.version 1 and 2) are not there yet.
+var features = []struct {
+	name  string
+	level int16
+}{{"group.version", 1}, {"transaction.version", 0}}
 
 // apiVersions: KIP-35. v3 (KIP-511): the client's name; v5 (KIP-1242): which broker of which cluster it means to reach.
 // A version that is not served is answered by the server.
@@ -37,10 +41,17 @@ func (h *Handlers) apiVersions(_ context.Context, r *Request) Reply {
 		resp.ApiKeys = append(resp.ApiKeys, versionRange(&h.APIs[i]))
 	}
 	if r.Version >= 4 { // earlier clients do not take a feature whose lowest level is 0
-		for _, name := range features {
+		for _, o := range features {
 			f := kmsg.NewApiVersionsResponseSupportedFeature()
-			f.Name = name
+			f.Name, f.MaxVersion = o.name, o.level
 			resp.SupportedFeatures = append(resp.SupportedFeatures, f)
+		}
+	}
+	for _, o := range features {
+		if o.level > 0 {
+			f := kmsg.NewApiVersionsResponseFinalizedFeature()
+			f.Name, f.MinVersionLevel, f.MaxVersionLevel = o.name, o.level, o.level
+			resp.FinalizedFeatures = append(resp.FinalizedFeatures, f)
 		}
 	}
 	resp.FinalizedFeaturesEpoch = int64(img.Offset())

@@ -186,8 +186,8 @@ func TestIncrementalAlterTopicConfigs(t *testing.T) {
 	c.wantCode("no such topic, bad value", code, kafka.ErrInvalidConfig)
 	code, _ = c.alter(1, false, topicResource, "", "retention.ms=1")
 	c.wantCode("default of topics", code, kafka.ErrInvalidRequest)
-	code, _ = c.alter(1, false, kmsg.ConfigResourceTypeGroupConfig, "g", "x=1")
-	c.wantCode("groups", code, kafka.ErrInvalidRequest)
+	code, _ = c.alter(1, false, 16, "g", "x=1")
+	c.wantCode("client metrics", code, kafka.ErrInvalidRequest)
 }
 
 func TestAlterConfigsReplaces(t *testing.T) {

@@ -94,6 +94,15 @@ func (h *Handlers) configEntries(img *metadata.Image, resource *kmsg.DescribeCon
 			}
 		}
 		return entries, nil
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if name == "" {
+			return nil, kafka.ErrInvalidRequest.With("the name of a group must not be empty")
+		}
+		keys := config.GroupKeys()
+		for i := range keys {
+			entries = append(entries, layers.Group(&keys[i], img.Config(metadata.Resource{Type: metadata.GroupResource, Name: name})))
+		}
+		return entries, nil
 	}
 	return nil, unsupportedResource(resource.ResourceType)
 }
@@ -118,8 +127,8 @@ func withClusterDefault(img *metadata.Image, e config.Entry) config.Entry {
 
 func unsupportedResource(t kmsg.ConfigResourceType) error {
 	switch t {
-	case kmsg.ConfigResourceTypeBrokerLogger, 16, kmsg.ConfigResourceTypeGroupConfig:
-		return kafka.ErrInvalidRequest.With("configuration of resource type %d is not supported, only topics (2) and brokers (4)", t)
+	case kmsg.ConfigResourceTypeBrokerLogger, 16:
+		return kafka.ErrInvalidRequest.With("configuration of resource type %d is not supported, only topics (2), brokers (4) and groups (32)", t)
 	}
 	return kafka.ErrInvalidRequest.With("unknown resource type %d", t)
 }

@@ -269,7 +269,8 @@ func TestAPIVersions(t *testing.T) {
 		if resp.ErrorCode != 0 || len(resp.ApiKeys) != len(Table()) {
 			t.Errorf("v%d: %+v", v, resp)
 		}
-		if v >= 3 && (c.conn.SoftwareName != "test-client" || resp.FinalizedFeaturesEpoch < 0 || len(resp.FinalizedFeatures) != 0) {
+		if v >= 3 && (c.conn.SoftwareName != "test-client" || resp.FinalizedFeaturesEpoch < 0 || len(resp.FinalizedFeatures) != 1 ||
+			resp.FinalizedFeatures[0].Name != "group.version" || resp.FinalizedFeatures[0].MaxVersionLevel != 1) {
 			t.Errorf("v%d: %q, %+v", v, c.conn.SoftwareName, resp)
 		}
 		if features := len(resp.SupportedFeatures); (features > 0) != (v >= 4) {

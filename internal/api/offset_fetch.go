@@ -13,7 +13,7 @@ import (
 
 // offsetFetch: v2 lets null topics ask for all and adds an error of the group, v5 the leader epoch (KIP-320), v7
 // require_stable (KIP-447: answers are always stable here, for they wait for what is pending), v8 several groups
-// (KIP-709), v9 the member (KIP-848, of no concern to classic groups), v10 topic IDs.
+// (KIP-709), v9 the member (KIP-848), v10 topic IDs.
 func (h *Handlers) offsetFetch(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.OffsetFetchRequest)
 	groups := req.Groups
@@ -31,7 +31,7 @@ func (h *Handlers) offsetFetch(_ context.Context, r *Request) Reply {
 	}
 	if started {
 		for _, f := range fetches {
-			f.done = h.Groups.Fetch(f.req.Group, f.topics)
+			f.done = h.Groups.FetchAs(f.req.Group, f.req.MemberID, f.req.MemberEpoch, f.topics)
 		}
 	}
 	return func(ctx context.Context) Response {
@@ -41,7 +41,7 @@ func (h *Handlers) offsetFetch(_ context.Context, r *Request) Reply {
 			for i := range fetches {
 				fetches[i] = newGroupFetch(img, &groups[i], req.Version)
 				fetches[i].unsure = unsure
-				fetches[i].done = h.Groups.Fetch(groups[i].Group, fetches[i].topics)
+				fetches[i].done = h.Groups.FetchAs(groups[i].Group, groups[i].MemberID, groups[i].MemberEpoch, fetches[i].topics)
 			}
 		}
 		resp := kmsg.NewPtrOffsetFetchResponse()
@@ -126,7 +126,7 @@ func (f *groupFetch) response(ctx context.Context, h *Handlers) kmsg.OffsetFetch
 	g := kmsg.NewOffsetFetchResponseGroup()
 	g.Group = f.req.Group
 	topics, err := atCoordinator(ctx, h, f.done, func() *coordinator.Promise[[]group.FetchedTopic] {
-		return h.Groups.Fetch(f.req.Group, f.topics)
+		return h.Groups.FetchAs(f.req.Group, f.req.MemberID, f.req.MemberEpoch, f.topics)
 	})
 	if err == nil && f.unsure != nil && len(f.unknown) > 0 {
 		err = kafka.ErrNotCoordinator.With("%v", f.unsure) // on which every client asks again

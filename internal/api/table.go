@@ -47,6 +47,9 @@ var table = []Key{
 	api(44, 0, 1, (*Handlers).incrementalAlterConfigs),
 	api(47, 0, 0, (*Handlers).offsetDelete),
 	api(60, 0, 2, (*Handlers).describeCluster),
+	api(68, 0, 1, (*Handlers).consumerGroupHeartbeat),
+	api(69, 0, 1, (*Handlers).consumerGroupDescribe),
+	api(74, 0, 1, (*Handlers).listConfigResources),
 	api(75, 0, 0, (*Handlers).describeTopicPartitions),
 }
 

@@ -58,6 +58,10 @@ not acted on, and refused by name.
 	writeTable(&b, config.BrokerKeys(), true)
 	b.WriteString("\n## Keys of a topic\n\nGiven when a topic is made, or changed later with `chronik topic alter` or any Kafka client. The default is that of the\nbroker key in the last column.\n\n")
 	writeTable(&b, config.TopicKeys(), false)
+	b.WriteString("\n## Keys of a consumer group\n\nOf one group of the new protocol (KIP-848), whether or not it exists yet, changed by any Kafka client:\n" +
+		"`kafka-configs --bootstrap-server ... --entity-type groups --entity-name NAME --alter --add-config consumer.session.timeout.ms=50000`.\n" +
+		"The default is that of the broker key in the last column, which has bounds beside it.\n\n")
+	writeTable(&b, config.GroupKeys(), false)
 	return b.String()
 }
 
@@ -84,8 +88,13 @@ func writeTable(b *strings.Builder, keys []config.Key, broker bool) {
 		if k.Flag != "" {
 			notes = append(notes, "`--"+k.Flag+"`")
 		}
-		if k.Dynamic {
+		if k.Dynamic && broker {
 			notes = append(notes, "at run time")
+		}
+		for _, name := range k.Before {
+			if !broker {
+				notes = append(notes, "`"+name+"`")
+			}
 		}
 		if !broker {
 			for _, other := range config.BrokerKeys() {

@@ -167,6 +167,12 @@ var schemas = []schema{
 		str, structs[kmsg.OffsetDeleteRequestTopic](str, structs[kmsg.OffsetDeleteRequestTopicPartition](i32)),
 	}},
 	{key: 60, name: "DescribeCluster", max: 2, fields: []field{boolean, i8.from(1), boolean.from(2)}},
+	{key: 68, name: "ConsumerGroupHeartbeat", max: 1, fields: []field{
+		str, str, i32, nullStr, nullStr, i32, values[string](str), nullStr.from(1), nullStr,
+		structs[kmsg.ConsumerGroupHeartbeatRequestTopic](uuid, values[int32](i32)),
+	}},
+	{key: 69, name: "ConsumerGroupDescribe", max: 1, fields: []field{values[string](str), boolean}},
+	{key: 74, name: "ListConfigResources", max: 1, fields: []field{values[int8](i8).from(1)}},
 	{key: 75, name: "DescribeTopicPartitions", max: 0, fields: []field{
 		structs[kmsg.DescribeTopicPartitionsRequestTopic](str),
 		i32,

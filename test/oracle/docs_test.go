@@ -19,12 +19,13 @@ var update = flag.Bool("update", false, "write docs/compatibility.md")
 var notAsked = []string{
 	"A request with a **timeout** of less than a second gets a second: a commit takes some time.",
 	"**Topics** beyond `partitions.max` partitions are INVALID_PARTITIONS; Apache Kafka has no such limit.",
-	"**Features**: none is finalized yet (no `metadata.version`); `group.version` and `transaction.version` are supported at level 0.",
+	"**Features**: only `group.version` 1 is finalized (no `metadata.version`); `transaction.version` is supported at level 0.",
 	"**min.insync.replicas** has no value of its own among the brokers' dynamic defaults, which Apache Kafka sets when it enables eligible leader replicas.",
 	"**Produce** refuses a batch whose offset deltas have gaps (INVALID_RECORD), one that takes more than 256 MiB when it is decompressed, and names at most 128 bad records of a batch; Apache Kafka numbers the first anew, has no such limit, and names all.",
 	"**group.initial.rebalance.delay.ms** is 100 ([why](decisions/2026-11-22-group-initial-rebalance-delay.md)); Apache Kafka has 3000.",
+	"**Regular expressions** of consumer groups (KIP-848) never match internal topics, which Apache Kafka's coordinator does not leave out: `.*` would consume `__consumer_offsets`, and the commits of that.",
 	"**InitProducerId** has IDs from the start; Apache Kafka's first requests after its start are COORDINATOR_LOAD_IN_PROGRESS.",
-	"**APIs** that are not in api.md are not there: transactions, the new group protocol, access control, quotas, and those among brokers.",
+	"**APIs** that are not in api.md are not there: transactions, access control, quotas, and those among brokers.",
 }
 
 // The page is made of the tables of differences, each of which must still occur in the comparison with Apache Kafka itself.

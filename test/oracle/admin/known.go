@@ -18,5 +18,5 @@ var Known = []pair.Difference{
 	{Asked: `^DescribeConfigs .*"ResourceName":"compacted-not".*"retention.ms".*"IncludeSynonyms":true`, Field: `Resources.Configs.ConfigSynonyms: .*`,
 		Why: "**DescribeConfigs** names the second-choice broker key among a topic key's synonyms too (retention.ms from log.retention.hours); Apache Kafka leaves it out."},
 	{Asked: `^DescribeConfigs .*"CLIENT_METRICS|GROUP_CONFIG`, Field: `Resources(.*)?: .*`,
-		Why: "**Configuration** is that of topics and brokers; loggers, client metrics and groups are INVALID_REQUEST."},
+		Why: "**Configuration** is that of topics, brokers and groups; loggers and client metrics are INVALID_REQUEST."},
 }

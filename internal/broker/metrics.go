@@ -74,6 +74,17 @@ func (b *Broker) storeSamples(add func(admin.Sample)) {
 	counter(add, "chronik_store_scrubbed_bytes_total", "Bytes of segments that the background scrub has read again.", s.Scrubbed)
 	counter(add, "chronik_store_scrub_passes_total", "Passes of the background scrub over all partitions.", s.ScrubPasses)
 	counter(add, "chronik_store_damaged_ranges_total", "Ranges found not to be as they were written, which are not served any more.", s.Damaged)
+	c := s.Cleaner
+	counter(add, "chronik_log_cleaner_runs_total", "Compactions of a log that succeeded.", c.Runs)
+	counter(add, "chronik_log_cleaner_failures_total", "Compactions of a log that failed.", c.Failures)
+	gauge(add, "chronik_log_cleaner_running", "Logs that are being compacted.", c.Running)
+	counter(add, "chronik_log_cleaner_read_bytes_total", "Bytes that compaction has read.", c.BytesRead)
+	counter(add, "chronik_log_cleaner_written_bytes_total", "Bytes that compaction has written.", c.BytesWritten)
+	counter(add, "chronik_log_cleaner_freed_bytes_total", "Bytes by which compaction has made logs smaller.", c.BytesFreed)
+	counter(add, "chronik_log_cleaner_removed_records_total", "Records that compaction has removed.", c.RecordsRemoved)
+	add(admin.Sample{Name: "chronik_log_cleaner_dirty_ratio_max", Help: "The largest share of a compacted topic's log on this node that was not compacted yet.", Value: c.DirtyRatioMax})
+	add(admin.Sample{Name: "chronik_log_cleaner_overdue_seconds_max", Help: "The longest time by which a record's compaction is overdue by max.compaction.lag.ms.", Value: c.Overdue.Seconds()})
+	gauge(add, "chronik_log_cleaner_uncleanable_partitions", "Partitions that cannot be compacted: they are damaged, or it failed lately.", int64(c.Uncleanable))
 	w := s.WAL
 	counter(add, "chronik_wal_commits_total", "Groups written to the write-ahead log, one fdatasync each.", w.Groups)
 	counter(add, "chronik_wal_records_total", "Records written to the write-ahead log.", w.Records)

@@ -206,7 +206,7 @@ func (c *cleaner) finish() error {
 	}
 	if l.mu.generation != c.plan.generation {
 		l.mu.Unlock()
-		return errOvertaken
+		return ErrOvertaken
 	}
 	l.mu.cleaner.firstDirty, l.mu.cleaner.dirty = max(l.mu.cleaner.firstDirty, c.r.To), true
 	l.mu.Unlock()

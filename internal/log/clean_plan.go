@@ -28,8 +28,8 @@ type Cleanable struct {
 	TotalBytes int64        // those and the ones before
 	// Overdue is for how long the oldest record that was never compacted is overdue by MaxLag, in milliseconds; 0 if it is not.
 	Overdue int64
-	// Blocked: more could be compacted if Durable were further on.
-	Blocked bool
+	// Waiting are the bytes of dirty segments that a later Durable would let be compacted.
+	Waiting int64
 
 	segments   []*segment // from the first on, to To
 	ends       []kafka.Offset
@@ -37,11 +37,18 @@ type Cleanable struct {
 }
 
 // Ratio is the share of the log that was never compacted: min.cleanable.dirty.ratio is what it has to exceed.
-func (c *Cleanable) Ratio() float64 {
-	if c.TotalBytes == 0 {
+func (c *Cleanable) Ratio() float64 { return ratio(c.DirtyBytes, c.TotalBytes) }
+
+// RatioAhead is what Ratio would be with what is waiting.
+func (c *Cleanable) RatioAhead() float64 {
+	return ratio(c.DirtyBytes+c.Waiting, c.TotalBytes+c.Waiting)
+}
+
+func ratio(dirty, total int64) float64 {
+	if total == 0 {
 		return 0
 	}
-	return float64(c.DirtyBytes) / float64(c.TotalBytes)
+	return float64(dirty) / float64(total)
 }
 
 // Cleanable tells what may be compacted: segments that are not appended to, wholly below the last stable offset and the
@@ -55,13 +62,12 @@ func (l *Log) Cleanable(limits *CleanLimits) (Cleanable, error) {
 	}
 	segments := slices.Clone(l.mu.segments)
 	c := Cleanable{From: max(l.mu.cleaner.firstDirty, l.mu.logStart), generation: l.mu.generation}
-	limit := limits.Committed
+	limit, logEnd := limits.Committed, l.mu.end
 	if first := l.mu.producers.firstUnstable(); first != kafka.NoOffset {
 		limit = min(limit, first)
 	}
 	l.mu.Unlock()
 	c.To = c.From
-	var behind, total int64 // dirty bytes of all that only a checkpoint keeps from being compacted
 	for i, s := range segments {
 		l.mu.Lock()
 		size, end := s.size, s.end
@@ -78,20 +84,22 @@ func (l *Log) Cleanable(limits *CleanLimits) (Cleanable, error) {
 			if young {
 				break
 			}
-			behind += size
 			if err := l.age(s, limits, &c); err != nil {
 				return c, err
 			}
 		}
-		total += size
 		// Not where they are the same: a state may be told as the end of one segment or as the start of the next.
 		if c.generation != limits.Durable.Generation || end >= limits.Durable.EndOffset {
-			c.Blocked = c.Blocked || dirty
+			if dirty && end < logEnd {
+				c.Waiting += size
+			}
 			continue
 		}
-		c.segments, c.ends, c.TotalBytes = append(c.segments, s), append(c.ends, end), total
+		c.segments, c.ends = append(c.segments, s), append(c.ends, end)
+		c.TotalBytes += size
 		if dirty {
-			c.To, c.DirtyBytes = end, behind
+			c.To = end
+			c.DirtyBytes += size
 		}
 	}
 	return c, nil

@@ -66,7 +66,7 @@ func (r *cleanReader) intervals(c *scrub, from kafka.Offset, visit func(record.B
 			return err
 		}
 		if !c.valid() {
-			return errOvertaken
+			return ErrOvertaken
 		}
 		r.buf = slices.Grow(r.buf[:0], int(length))[:length]
 		if err := readFull(c.file, c.s.data.path, r.buf, int64(c.entries[i].position)); err != nil {

@@ -19,7 +19,9 @@ import (
 type kv struct{ key, value string }
 
 // keyed is a batch of records at one time.
-func keyed(millis int64, records ...kv) []byte { return keyedBy(record.NewBuilder(), millis, records...) }
+func keyed(millis int64, records ...kv) []byte {
+	return keyedBy(record.NewBuilder(), millis, records...)
+}
 
 func keyedBy(b *record.Builder, millis int64, records ...kv) []byte {
 	for _, r := range records {
@@ -104,7 +106,9 @@ func fold(t fataler, l *Log) map[string]found {
 func everything(t fataler, l *Log) map[kafka.Offset]kv {
 	t.Helper()
 	m := map[kafka.Offset]kv{}
-	readRecords(t, l, func(offset kafka.Offset, key string, value []byte, _ record.Batch) { m[offset] = kv{key, string(value)} })
+	readRecords(t, l, func(offset kafka.Offset, key string, value []byte, _ record.Batch) {
+		m[offset] = kv{key, string(value)}
+	})
 	return m
 }
 

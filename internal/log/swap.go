@@ -163,8 +163,8 @@ func (l *Log) finishSwap(names []string) ([]string, error) {
 	}), nil
 }
 
-// errOvertaken says that the segments which were cleaned are not the log's any more, or not to be replaced.
-var errOvertaken = errors.New("the log was cut, reset or deleted from meanwhile")
+// ErrOvertaken ends a cleaning: its segments are not the log's any more.
+var ErrOvertaken = errors.New("the log was cut, reset or deleted from meanwhile")
 
 // swap puts a cleaned segment, which was written aside and synced, in the place of those that it was made of. Readers that
 // hold one of them keep it until they are done.
@@ -221,7 +221,7 @@ func (l *Log) replaceableLocked(inputs []*segment, generation uint64) (int, erro
 	last := inputs[len(inputs)-1]
 	if l.mu.generation != generation || at < 0 || at+len(inputs) >= len(l.mu.segments) ||
 		!slices.Equal(l.mu.segments[at:at+len(inputs)], inputs) || l.mu.synced.Segment < last.end {
-		return 0, errOvertaken
+		return 0, ErrOvertaken
 	}
 	for _, s := range inputs {
 		if len(s.damaged) > 0 {

@@ -24,6 +24,7 @@ func (s *Store) writeCheckpoint(from wal.LSN) error {
 	if err := writeFile(s.o.FS, s.o.Dir, checkpointName, c.encode()); err != nil {
 		return err
 	}
+	s.noteCheckpoints(&c)
 	s.sinceCheckpoint.Add(-logged)
 	s.checkpoints.Add(1)
 	s.wal.Release(c.from)

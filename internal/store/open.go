@@ -36,6 +36,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			s.background.Add(1)
 			go s.scrubLoop()
 		}
+		if o.Config.CleanerEnabled {
+			s.background.Add(o.Config.CleanerThreads)
+			for range o.Config.CleanerThreads {
+				go s.cleanLoop()
+			}
+		}
 	}
 	return s, nil
 }

@@ -40,6 +40,8 @@ type Partition struct {
 	sinceSnapshot atomic.Int64                    // bytes appended since the producers' state was written
 	heard         atomic.Pointer[func(end kafka.Offset)]
 	whenDamaged   atomic.Pointer[func()]
+	checkpointed  atomic.Pointer[log.Checkpoint] // what the checkpoint on the disk says
+	uncleanable   atomic.Int64                   // compaction failed: the time to try again, nanoseconds since 1970; 0 if not
 
 	mu struct {
 		sync.Mutex
@@ -153,8 +155,12 @@ func (p *Partition) reconfigure(c config.Topic) {
 }
 
 func (s *Store) logConfig(c config.Topic) log.Config {
+	segmentMillis := c.SegmentMillis
+	if c.CleanupPolicy.Compact { // only what is in a closed segment can be compacted (KIP-354)
+		segmentMillis = min(segmentMillis, c.MaxCompactionLagMillis)
+	}
 	return log.Config{
-		SegmentBytes: int64(c.SegmentBytes), SegmentMillis: c.SegmentMillis,
+		SegmentBytes: int64(c.SegmentBytes), SegmentMillis: segmentMillis,
 		IndexIntervalBytes: int64(c.IndexIntervalBytes), ProducerExpiry: s.o.Config.ProducerIDExpiration,
 	}
 }

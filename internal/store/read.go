@@ -172,3 +172,11 @@ func (p *Partition) ExpireProducers() int {
 	}
 	return 0
 }
+
+// Swaps rises whenever compaction replaced segments; see log.Log.Swaps.
+func (p *Partition) Swaps() uint64 {
+	if l := p.log.Load(); l != nil {
+		return l.Swaps()
+	}
+	return 0
+}

@@ -74,6 +74,9 @@ func (s *Store) recover(ctx context.Context, c *checkpoint) error {
 	if err := s.removeUnknown(c); err != nil {
 		return err
 	}
+	if !s.unclean {
+		s.noteCheckpoints(c)
+	}
 	if s.unclean {
 		if err := s.wal.Replay(c.from, r.apply); err != nil {
 			return err

@@ -29,6 +29,7 @@ type Store struct {
 	files      *log.Files
 	space      space
 	scrub      scrubber
+	clean      cleaners
 	unclean    bool
 	cleanStart wal.LSN // where the WAL was when a clean start found it; 0 after an unclean one
 	recovery   Recovery

@@ -180,7 +180,7 @@ func (in *inspection) partitions(visit func(*plan, *log.Log) error) error {
 	slices.SortFunc(ids, func(a, b *plan) int { return compareIDs(a.id, b.id) })
 	for _, pl := range ids {
 		l, err := log.Open(log.Options{
-			FS: in.fs, Dir: path.Join(in.dir, partitionsDir, pl.id.String()), Partition: pl.id, Files: in.files, Checkpoint: &pl.synced,
+			FS: in.fs, Dir: path.Join(in.dir, partitionsDir, pl.id.String()), Partition: pl.id, Files: in.files, Checkpoint: &pl.synced, ReadOnly: true,
 		})
 		var damage *log.Corruption
 		if errors.As(err, &damage) {

@@ -22,6 +22,8 @@ type sent struct {
 	offset   int64
 }
 
+func (s *sent) by() string { return fmt.Sprintf("the acknowledgement to producer %d", s.producer) }
+
 // seen is a record that somebody read at an offset.
 type seen struct {
 	value string
@@ -32,6 +34,7 @@ type seen struct {
 // history is what clients were told.
 type history struct {
 	cluster *cluster
+	ends    ends
 	mu      struct {
 		sync.Mutex
 		sent    map[partition][]*sent
@@ -63,7 +66,8 @@ func (h *history) acked(p partition, s *sent, offset int64) {
 	h.mu.Lock()
 	s.acked, s.offset = true, offset
 	h.mu.Unlock()
-	h.at(p, offset, seen{value: s.value, epoch: -1, by: fmt.Sprintf("the acknowledgement to producer %d", s.producer)})
+	h.at(p, offset, seen{value: s.value, epoch: -1, by: s.by()})
+	h.ends.tell(p, offset+1, s.by())
 }
 
 // at notes what was told of an offset, and compares it with what was told before: an offset is one record for ever, in

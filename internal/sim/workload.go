@@ -45,6 +45,7 @@ func (w *workload) start() {
 	}
 	w.spawn(1, w.administer)
 	w.spawn(1, w.commitOffsets)
+	w.spawn(1, w.askEnds)
 }
 
 func (w *workload) spawn(id int, run func(id int, rng *rand.Rand)) {
@@ -210,6 +211,7 @@ func (r *reader) take(fetches kgo.Fetches) {
 				what.value = contents(record)
 			}
 			r.history.at(p, record.Offset, what)
+			r.history.ends.tell(p, record.Offset+1, r.name)
 			if r.seen != nil {
 				r.seen(p, record)
 			}

@@ -34,6 +34,8 @@ type Options struct {
 	Codec       record.Codec
 	Rate        int // records a second over all connections, 0 for as many as go
 
+	Groups int // of Commit; as many as connections unless set
+
 	FetchBytes int32 // of a partition in one fetch
 	Records    int64 // how many to consume at least; 0 consumes for Duration
 

@@ -42,6 +42,8 @@ driver "raw" sends prebuilt frames, so that the broker is the bottleneck. What w
 			bench.Options{Acks: -1}, one(bench.Consume)},
 		{"latency", "From the call to produce to the arrival at a consumer",
 			"  chronik bench latency --rate 200", bench.Options{Acks: -1}, one(bench.Latency)},
+		{"commit", "Offset commits a second, and the latency of each",
+			"  chronik bench commit --connections 128 --groups 128\n  chronik bench commit --connections 128 --batch 10", bench.Options{Acks: -1}, one(bench.Commit)},
 		{"metadata", "Topics created a second, the first record of an auto-created topic, and until every broker sees a new one",
 			"  chronik bench metadata\n  chronik bench metadata --batch 50 --records 1000 --warmup 0", bench.Options{Acks: -1}, bench.Metadata},
 	} {
@@ -126,10 +128,11 @@ func newWorkload(use, short, example string, o bench.Options, run func(context.C
 	f.BoolVar(&o.KeepTopic, "keep", false, "do not delete the topic that was made")
 	f.StringVar(&o.Driver, "driver", bench.DriverClient, "client (franz-go) or raw (prebuilt frames)")
 	f.IntVar(&o.RecordBytes, "record-size", 1024, "bytes of a value")
-	f.IntVar(&o.BatchSize, "batch", 1, "records in a batch (topics in a request for metadata)")
+	f.IntVar(&o.BatchSize, "batch", 1, "records in a batch (metadata: topics in a request; commit: partitions in a request)")
 	f.DurationVar(&o.Linger, "linger", 0, "how long the client waits for a batch to fill")
 	f.StringVar(&acks, "acks", "all", "0, 1 or all")
 	f.IntVar(&o.Connections, "connections", 1, "sockets or clients")
+	f.IntVar(&o.Groups, "groups", 0, "commit: groups, each with a coordinator (default as many as connections)")
 	f.IntVar(&o.InFlight, "in-flight", 1, "requests in flight on each connection")
 	f.StringVar(&compression, "compression", "none", "none, gzip, snappy, lz4 or zstd")
 	f.IntVar(&o.Rate, "rate", 0, "records a second in all; 0 for as many as go (latency: 100)")

@@ -57,7 +57,7 @@ func TestAnswersWaitForTheWatermark(t *testing.T) {
 	})
 }
 
-// What arrives while an append is in flight shares the next batch, and sees what is in flight.
+// What arrives while as many appends are in flight as may be shares the next batch, and sees what is in flight.
 func TestOperationsShareABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(newFakeLog(false), nil)
@@ -71,19 +71,76 @@ func TestOperationsShareABatch(t *testing.T) {
 			rest = append(rest, r.add("a"))
 			synctest.Wait()
 		}
-		if r.log.appends != 1 {
+		if r.log.appends != flightMax {
 			t.Fatalf("%d appends while the first is in flight", r.log.appends)
 		}
 		r.log.commit()
 		synctest.Wait()
-		if r.log.appends != 2 || value(t, first) != 1 || rest[0].Done() {
-			t.Fatalf("%d appends; the second batch answered: %v", r.log.appends, rest[0].Done())
+		if r.log.appends != flightMax+1 || value(t, first) != 1 || !rest[flightMax-2].Done() || rest[flightMax-1].Done() {
+			t.Fatalf("%d appends; the last batch answered: %v", r.log.appends, rest[flightMax-1].Done())
 		}
 		r.log.commit()
 		for i, p := range rest {
 			if v := value(t, p); v != i+2 {
 				t.Fatalf("operation %d saw %d", i, v)
 			}
+		}
+	})
+}
+
+// Several appends are in flight: each answer leaves with what its operation saw, reads too, and none sooner.
+func TestAnswersLeaveBatchByBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		var writes, reads []*Promise[int]
+		for range flightMax {
+			writes = append(writes, r.add("a"))
+			synctest.Wait()
+			reads = append(reads, r.get("a"))
+			synctest.Wait()
+		}
+		for i := range flightMax {
+			for j := range flightMax {
+				if done := j < i; writes[j].Done() != done || reads[j].Done() != done {
+					t.Fatalf("%d of %d are committed; answers of the one at %d: write %v, read %v", i, flightMax, j, writes[j].Done(), reads[j].Done())
+				}
+			}
+			r.log.commitTo(kafka.Offset(i + 1))
+			synctest.Wait()
+		}
+		for i := range flightMax {
+			if value(t, writes[i]) != i+1 || value(t, reads[i]) != i+1 {
+				t.Fatalf("operation %d saw something else", i)
+			}
+		}
+	})
+}
+
+// A later append fails while an earlier one is in flight: nobody is told that anything succeeded before it is loaded again.
+func TestLaterAppendFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		first := r.add("a")
+		synctest.Wait()
+		r.log.fail(kafka.ErrNotEnoughReplicas)
+		second, read := r.add("a"), r.get("a")
+		synctest.Wait()
+		for i, p := range []*Promise[int]{first, second, read} {
+			if _, err := p.Wait(t.Context()); !errors.Is(err, kafka.ErrCoordinatorNotAvailable) {
+				t.Fatalf("operation %d: %v", i, err)
+			}
+		}
+		r.log.commit()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if v := value(t, r.get("a")); v != 1 {
+			t.Fatalf("%d after the reload: the first was appended, the second was not", v)
 		}
 	})
 }

@@ -77,6 +77,14 @@ func (l *fakeLog) commit() {
 	l.notify()
 }
 
+// commitTo moves the watermark to the offset.
+func (l *fakeLog) commitTo(offset kafka.Offset) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hw = offset
+	l.notify()
+}
+
 // lose ends the leadership, or begins it again.
 func (l *fakeLog) lose(lost bool) {
 	l.mu.Lock()

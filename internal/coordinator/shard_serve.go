@@ -5,6 +5,10 @@ import (
 	"chronik/internal/record"
 )
 
+// flightMax is how many batches may be on their way to their commit. Operations that come meanwhile gather in the next one, so
+// that a slow disk makes large batches; with only one on its way each would wait for the disk twice.
+const flightMax = 4
+
 // serve runs operations until the log fails or the shard is stopped.
 func (s *shard[M]) serve(m M) error {
 	unwatch := s.log.Watch(s.wake)
@@ -20,7 +24,7 @@ func (s *shard[M]) serve(m M) error {
 		s.settle(offsets.HighWatermark)
 		s.runTimers(m)
 		s.runQueue(m)
-		if len(s.flight) == 0 && len(s.open.records) > 0 {
+		if len(s.flight) < flightMax && len(s.open.records) > 0 {
 			if err := s.flush(); err != nil {
 				return err
 			}

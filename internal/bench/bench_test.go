@@ -90,7 +90,7 @@ func TestMorePartitionsThanConnections(t *testing.T) {
 func TestCommit(t *testing.T) {
 	r := patiently(t, func(d time.Duration) (*Report, error) {
 		o := small(t, "")
-		o.Groups, o.Duration = 2, d
+		o.Groups, o.Duration = 7, d
 		return Commit(t.Context(), o)
 	}, some)
 	if r.Records == 0 || r.Records != 4*r.Requests || r.Errors != 0 || r.Verified == "" || r.P50 == 0 {

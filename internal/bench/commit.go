@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -52,13 +53,12 @@ func commitTo(ctx context.Context, o *Options, t *target) (*Report, error) {
 	phase, m := &phases{}, &meter{}
 	workers := make([]*committer, o.Connections)
 	for i := range workers {
-		g := groups[i%len(groups)]
-		w := &committer{o: o, topic: t.name, group: g, addr: coordinators[g], phase: phase, meter: m}
-		w.frame, w.at, w.step = commitFrame(g, t.name, o.BatchSize)
+		addr := coordinators[groups[i%len(groups)]]
+		workers[i] = &committer{o: o, topic: t.name, addr: addr, phase: phase, meter: m}
 		// Connections of one group write offsets that the others cannot have written.
-		w.next = int64(i/len(groups)) << 40
-		workers[i] = w
+		workers[i].next = int64(i/len(groups)) << 40
 	}
+	spreadGroups(workers, groups, coordinators)
 	var running sync.WaitGroup
 	errs := make([]error, len(workers))
 	for i, w := range workers {
@@ -81,6 +81,23 @@ func commitTo(ctx context.Context, o *Options, t *target) (*Report, error) {
 		return r, err
 	}
 	return r, verifyCommits(ctx, o, t, workers, r)
+}
+
+// spreadGroups gives each connection the group that it was made for, and shares the rest among those to the right broker.
+func spreadGroups(workers []*committer, groups []string, coordinators map[string]string) {
+	byAddr := map[string][]*committer{}
+	for i, w := range workers {
+		byAddr[w.addr] = append(byAddr[w.addr], w)
+		w.take(groups[i%len(groups)])
+	}
+	turn := 0
+	for _, g := range groups[min(len(workers), len(groups)):] {
+		// Of a broker that no connection goes to there are no groups in the report.
+		if of := byAddr[coordinators[g]]; len(of) > 0 {
+			of[turn%len(of)].take(g)
+			turn++
+		}
+	}
 }
 
 // coordinatorsOf finds who coordinates each group; it waits until all can be had.
@@ -107,20 +124,30 @@ func coordinatorsOf(ctx context.Context, admin *kadm.Client, groups []string) (m
 	return nil, last
 }
 
-// committer is one connection: a commit after the other, each with the next offset.
+// committer is one connection: a commit after the other, each with the next offset, for its groups in turn.
 type committer struct {
-	o     *Options
-	topic string
+	o      *Options
+	topic  string
+	addr   string
+	groups []committing
+	next   int64 // offset to commit
+	phase  *phases
+	meter  *meter
+	hist   histogram
+}
+
+// committing is one group of a committer.
+type committing struct {
 	group string
-	addr  string
 	frame []byte
 	at    int   // of the first offset in frame
 	step  int   // from one to the next
-	next  int64 // offset to commit
-	acked int64 // the last that was; 0 for none
-	phase *phases
-	meter *meter
-	hist  histogram
+	acked int64 // the last that was acknowledged; 0 for none
+}
+
+func (w *committer) take(group string) {
+	frame, at, step := commitFrame(group, w.topic, w.o.BatchSize)
+	w.groups = append(w.groups, committing{group: group, frame: frame, at: at, step: step})
 }
 
 // commitFrame is a whole OffsetCommit of partitions 0 to n-1; the first offset stands at at, the others step apart.
@@ -165,31 +192,32 @@ func commitError(response []byte, topic string) error {
 func (w *committer) run(ctx context.Context) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", w.addr)
 	if err != nil {
-		return fmt.Errorf("bench: connect to the coordinator of group %s: %w", w.group, err)
+		return fmt.Errorf("bench: connect to the coordinator at %s: %w", w.addr, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer func() { _ = conn.Close() }()
 	in := bufio.NewReaderSize(conn, 4096)
 	var buf []byte
-	for !w.phase.stop.Load() {
+	for turn := 0; !w.phase.stop.Load(); turn++ {
+		g := &w.groups[turn%len(w.groups)]
 		w.next++
 		for p := range w.o.BatchSize {
-			binary.BigEndian.PutUint64(w.frame[w.at+p*w.step:], uint64(w.next))
+			binary.BigEndian.PutUint64(g.frame[g.at+p*g.step:], uint64(w.next))
 		}
 		began := time.Now()
-		if _, err := conn.Write(w.frame); err != nil {
+		if _, err := conn.Write(g.frame); err != nil {
 			return fmt.Errorf("bench: write to %s: %w", w.addr, err)
 		}
 		if buf, err = readFrame(in, buf); err != nil {
 			return fmt.Errorf("bench: read from %s: %w", w.addr, err)
 		}
-		w.answered(began, buf)
+		w.answered(g, began, buf)
 	}
 	return nil
 }
 
-func (w *committer) answered(began time.Time, response []byte) {
+func (w *committer) answered(g *committing, began time.Time, response []byte) {
 	if err := commitError(response, w.topic); err != nil {
 		if w.phase.measuring.Load() || !kerr.IsRetriable(err) {
 			w.meter.fail(err)
@@ -198,44 +226,39 @@ func (w *committer) answered(began time.Time, response []byte) {
 		}
 		return
 	}
-	w.acked = w.next
+	g.acked = w.next
 	if !w.phase.measuring.Load() || began.Before(w.phase.began) {
 		return
 	}
 	w.hist.add(time.Since(began))
 	w.meter.requests.Add(1)
 	w.meter.records.Add(int64(w.o.BatchSize))
-	w.meter.bytes.Add(int64(len(w.frame)))
+	w.meter.bytes.Add(int64(len(g.frame)))
 }
 
 // verifyCommits asks for what every group has: the last that one of its connections was told of, on each partition, unless a
 // commit failed, which may have come through all the same.
 func verifyCommits(ctx context.Context, o *Options, t *target, workers []*committer, r *Report) error {
-	byGroup := map[string][]*committer{}
+	byGroup := map[string][]int64{}
 	for _, w := range workers {
-		byGroup[w.group] = append(byGroup[w.group], w)
+		for i := range w.groups {
+			if g := &w.groups[i]; g.acked != 0 {
+				byGroup[g.group] = append(byGroup[g.group], g.acked)
+			}
+		}
 	}
-	for group, of := range byGroup {
+	for group, acked := range byGroup {
 		offsets, err := t.admin.FetchOffsets(ctx, group)
 		if err != nil {
 			return fmt.Errorf("bench: offsets of group %s: %w", group, err)
 		}
 		for p := range o.BatchSize {
 			have, ok := offsets.Lookup(t.name, int32(p))
-			if !ok || !lastOf(of, have.At) && r.Errors == 0 {
+			if !ok || !slices.Contains(acked, have.At) && r.Errors == 0 {
 				return fmt.Errorf("bench: group %s has offset %d of %s/%d, which no connection was told last", group, have.At, t.name, p)
 			}
 		}
 	}
 	r.Verified = fmt.Sprintf("the last offset of each partition, of %d groups", len(byGroup))
 	return nil
-}
-
-func lastOf(workers []*committer, offset int64) bool {
-	for _, w := range workers {
-		if w.acked == offset {
-			return true
-		}
-	}
-	return false
 }

@@ -98,6 +98,13 @@ func TestCommit(t *testing.T) {
 	}
 }
 
+func TestMembers(t *testing.T) {
+	r, err := Members(t.Context(), MembersOptions{Bootstrap: fake(t), Members: 20, Heartbeat: 50 * time.Millisecond, Session: 10 * time.Second})
+	if err != nil || r.Generations < 3 || r.Late == 0 || r.Leave == 0 || r.Verified == "" {
+		t.Errorf("%+v: %v", r, err)
+	}
+}
+
 func TestConsume(t *testing.T) {
 	for _, driver := range []string{DriverRaw, DriverClient} {
 		r := patiently(t, func(d time.Duration) (*Report, error) {

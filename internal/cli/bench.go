@@ -49,7 +49,7 @@ driver "raw" sends prebuilt frames, so that the broker is the bottleneck. What w
 	} {
 		cmd.AddCommand(newWorkload(w.use, w.short, w.example, w.defaults, w.run))
 	}
-	cmd.AddCommand(newBenchSuite(), newBenchCeiling(), newBenchDiscard(), newBenchFailover(), newBenchColdStart(), newCeilingNode())
+	cmd.AddCommand(newBenchSuite(), newBenchCeiling(), newBenchDiscard(), newBenchFailover(), newBenchMembers(), newBenchColdStart(), newCeilingNode())
 	return cmd
 }
 

@@ -3,10 +3,8 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -21,7 +19,6 @@ import (
 	"chronik/internal/log"
 	"chronik/internal/record"
 	"chronik/internal/vfs"
-	"chronik/internal/wal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -328,83 +325,6 @@ func TestLockAndIdentity(t *testing.T) {
 	}
 }
 
-func TestRetention(t *testing.T) {
-	fs := vfs.NewMem(0)
-	s := openStore(t, fs, nil)
-	p := create(t, s, 1)
-	for i := range 40 {
-		produce(t, p, 0, 10<<10, fmt.Sprint(i))
-	}
-	waitDurable(t, p)
-	c := s.o.Config.Topic
-	c.CleanupPolicy.Delete, c.RetentionMillis, c.RetentionBytes = true, -1, 150<<10
-	s.Reconfigure(id(1), c)
-	s.ApplyRetention()
-	if p.LogStart() != 0 {
-		t.Fatal("retention above the high watermark")
-	}
-	p.SetHighWatermark(p.LogEnd())
-	used := fs.Used()
-	s.ApplyRetention()
-	if p.LogStart() == 0 || p.Size() > 250<<10 || fs.Used() >= used {
-		t.Errorf("log start %d, %d bytes are left", p.LogStart(), p.Size())
-	}
-	kept := content(t, p)
-	c.RetentionMillis, c.RetentionBytes = 1, -1
-	s.Reconfigure(id(1), c)
-	s.ApplyRetention()
-	if p.LogStart() != p.LogEnd() || len(kept) == 0 || p.Size() != 0 {
-		t.Errorf("log start %d, end %d, %d bytes are left", p.LogStart(), p.LogEnd(), p.Size())
-	}
-	produce(t, p, 0, 10, "after")
-	waitDurable(t, p)
-	fs = fs.PowerLoss(rand.New(rand.NewPCG(3, 1)))
-	s.Close()
-	s = openStore(t, fs, nil)
-	defer s.Close()
-	p = s.Partition(id(1))
-	if got := content(t, p); fmt.Sprint(got) != "[after]" || p.LogStart() != 40 {
-		t.Errorf("after a power loss: from %d, %v", p.LogStart(), got)
-	}
-}
-
-func TestNoSpace(t *testing.T) {
-	fs := vfs.NewMem(1 << 20)
-	var fatal atomic.Int32
-	s := openStore(t, fs, func(o *Options) {
-		o.Fatal = func(error) { fatal.Add(1) }
-		o.Config.FreeSpaceReserveBytes = 256 << 10
-	})
-	p := create(t, s, 1)
-	var want []string
-	refused := false
-	for i := range 400 {
-		v := fmt.Sprint(i)
-		_, err := p.Append(batch(4<<10, v), 0, record.FromClient)
-		if errors.Is(err, kafka.ErrKafkaStorageError) {
-			refused = true
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		want = append(want, v)
-	}
-	if !refused {
-		t.Fatal("the disk never filled up")
-	}
-	waitDurable(t, p)
-	fs.SetCapacity(8 << 20)
-	produce(t, p, 0, 10, "healed")
-	waitDurable(t, p)
-	if got := content(t, p); fmt.Sprint(got) != fmt.Sprint(append(want, "healed")) {
-		t.Error("content differs")
-	}
-	if err := s.Close(); err != nil || fatal.Load() != 0 {
-		t.Error(err, fatal.Load())
-	}
-}
-
 func TestManyPartitions(t *testing.T) {
 	fs := vfs.NewMem(0)
 	slow := vfs.NewFault(fs, clock.System{}) // a busy machine must not make a group of each
@@ -445,31 +365,6 @@ func TestManyPartitions(t *testing.T) {
 	}
 }
 
-// Partitions that were written to and deleted must not wait in memory for a checkpoint that may be far away.
-func TestDeletedPartitionsAreForgotten(t *testing.T) {
-	s := openStore(t, vfs.NewMem(0), nil)
-	defer s.Close()
-	for i := range 2000 {
-		id := kafka.TopicPartition{Topic: kafka.TopicID{2}, Partition: int32(i)}
-		p, err := s.CreatePartition(id, s.o.Config.Topic)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.markDirty()
-		if i < 10 {
-			continue // these stay
-		}
-		if err := s.DeletePartition(background, id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := len(s.mu.dirty); n < 10 || n > 1000 || int64(n) != s.dirtyCount.Load() {
-		t.Errorf("%d partitions are kept as dirty, %d counted, of 10 that there are", n, s.dirtyCount.Load())
-	}
-}
-
 func TestIntervalSync(t *testing.T) {
 	s := openStore(t, vfs.NewMem(0), nil)
 	defer s.Close()
@@ -490,94 +385,39 @@ func TestIntervalSync(t *testing.T) {
 	}
 }
 
-func TestVerifyAndDump(t *testing.T) {
-	fs := vfs.NewMem(0)
-	s := openStore(t, fs, nil)
+func TestNoSpace(t *testing.T) {
+	fs := vfs.NewMem(1 << 20)
+	var fatal atomic.Int32
+	s := openStore(t, fs, func(o *Options) {
+		o.Fatal = func(error) { fatal.Add(1) }
+		o.Config.FreeSpaceReserveBytes = 256 << 10
+	})
 	p := create(t, s, 1)
-	if err := p.StartEpoch(background, 3); err != nil {
-		t.Fatal(err)
+	var want []string
+	refused := false
+	for i := range 400 {
+		v := fmt.Sprint(i)
+		_, err := p.Append(batch(4<<10, v), 0, record.FromClient)
+		if errors.Is(err, kafka.ErrKafkaStorageError) {
+			refused = true
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, v)
 	}
-	for i := range 30 {
-		produce(t, p, 3, 100+(i%3)*8<<10, fmt.Sprint(i))
+	if !refused {
+		t.Fatal("the disk never filled up")
 	}
 	waitDurable(t, p)
-	if _, err := Verify(background, fs, "data", func(Problem) {}); !errors.Is(err, vfs.ErrLocked) {
-		t.Errorf("verify of a running store: %v", err)
+	fs.SetCapacity(8 << 20)
+	produce(t, p, 0, 10, "healed")
+	waitDurable(t, p)
+	if got := content(t, p); fmt.Sprint(got) != fmt.Sprint(append(want, "healed")) {
+		t.Error("content differs")
 	}
-	unclean := fs.Clone()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	if err := s.Close(); err != nil || fatal.Load() != 0 {
+		t.Error(err, fatal.Load())
 	}
-	verify := func(fs *vfs.Mem) (problems []string, sum Summary) {
-		t.Helper()
-		sum, err := Verify(background, fs, "data", func(p Problem) { problems = append(problems, p.String()) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		return problems, sum
-	}
-	for i, fs := range []*vfs.Mem{fs, unclean} {
-		before := fs.Operations()
-		problems, sum := verify(fs)
-		if len(problems) > 0 || sum.Partitions != 1 || sum.Clean != (i == 0) || (sum.WALRecords == 0) != (i == 0) {
-			t.Errorf("verify: %v %+v", problems, sum)
-		}
-		var out strings.Builder
-		if err := Dump(background, fs, "data", &out); err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(out.String(), id(1).String()) || strings.Contains(out.String(), "problem") {
-			t.Errorf("dump: %s", out.String())
-		}
-		if n := fs.Operations() - before; n > 2 { // the lock file
-			t.Errorf("looking changed the directory %d times", n)
-		}
-	}
-	for _, dir := range []string{"data", "data/wal", "data/partitions/" + id(1).String()} {
-		names, err := fs.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			name = dir + "/" + name
-			info, _ := fs.Stat(name)
-			if info.Dir || strings.HasSuffix(name, "/lock") || info.Size < 60 {
-				continue
-			}
-			at := int64(40)
-			if strings.HasSuffix(name, ".wal") {
-				at = 4096 + 20
-			}
-			broken := fs.Clone()
-			if err := broken.Corrupt(name, at, 4); err != nil {
-				t.Fatal(name, err)
-			}
-			if problems, _ := verify(broken); len(problems) == 0 || !strings.Contains(problems[0], name) {
-				t.Errorf("a flipped bit in %s: %v", name, problems)
-			}
-		}
-	}
-}
-
-func FuzzCheckpointDecode(f *testing.F) {
-	c := checkpoint{clean: true, from: 7, partitions: []checkpointEntry{{id: id(1)}, {id: id(2)}}}
-	f.Add(c.encode(), true)
-	f.Add(c.encode()[:50], false)
-	f.Fuzz(func(t *testing.T, b []byte, seal bool) {
-		if seal && len(b) > 4 {
-			b = binary.LittleEndian.AppendUint32(b[:len(b)-4:len(b)-4], crc32.Checksum(b[:len(b)-4], castagnoli))
-		}
-		c, err := decodeCheckpoint(b)
-		if err == nil && len(c.partitions)*checkpointEntrySize > len(b) {
-			t.Fatal("more partitions than bytes")
-		}
-		if err == nil {
-			again, err := decodeCheckpoint(c.encode())
-			if err != nil || len(again.partitions) != len(c.partitions) || again.from != c.from {
-				t.Fatal("another checkpoint comes back", err)
-			}
-		}
-		_, _ = decodeIdentity(b)
-		_, _, _ = decodeOperation(wal.Record{LSN: 1, Data: b, ByReference: seal})
-	})
 }

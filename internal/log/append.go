@@ -71,6 +71,7 @@ func (l *Log) AppendAt(batches []byte) (Placement, error) {
 func (l *Log) split(buf []byte) error {
 	w := &l.w
 	w.batches, w.markers, w.crcs, w.epochs = w.batches[:0], w.markers[:0], w.crcs[:0], nil
+	w.deletes = 0
 	for rest := buf; ; {
 		b, more, err := record.Next(rest)
 		if err != nil {
@@ -186,5 +187,6 @@ func (l *Log) commit(s *segment) (full bool) {
 		}
 	}
 	l.mu.end = s.end
+	l.lackDeletesLocked()
 	return len(s.index.tail) >= indexTailMax
 }

@@ -17,7 +17,10 @@ type Stretch struct {
 	// Epochs are the leader epochs that begin in [From, Next), ascending. Those whose first records are gone could not be
 	// told from the batches, and a follower that took a later start for theirs would, once it leads, let others keep
 	// records that are not in the log.
-	Epochs  []EpochOffset
+	Epochs []EpochOffset
+	// Deletes is below what offset the other log may lack tombstones and control records that were there; see
+	// Log.DeletesRemovedBelow. As far as this log then reaches, it lacks them too.
+	Deletes kafka.Offset
 	Batches []byte // empty where nothing is left
 }
 
@@ -94,13 +97,14 @@ func (l *Log) checkNumbered(s *Stretch) error {
 	if s.Next != next || len(epochs) > 0 {
 		return kafka.ErrCorruptMessage.With("a stretch of %s to offset %d ends at offset %d, with %d leader epochs left", l.o.Name, s.Next, next, len(epochs))
 	}
-	l.w.epochs = s.Epochs
+	l.w.epochs, l.w.deletes = s.Epochs, s.Deletes
 	return nil
 }
 
 // checkEmpty checks a stretch without batches.
 func (l *Log) checkEmpty(s *Stretch) error {
 	l.w.batches, l.w.markers, l.w.crcs, l.w.epochs = l.w.batches[:0], l.w.markers[:0], l.w.crcs[:0], nil
+	l.w.deletes = 0
 	if err := l.checkStretch(s, s.Next); err != nil {
 		return err
 	}
@@ -110,7 +114,7 @@ func (l *Log) checkEmpty(s *Stretch) error {
 	if len(s.Epochs) > 0 && s.Epochs[0].Epoch < last {
 		return fmt.Errorf("%s is in leader epoch %d and is given epoch %d: %w", l.o.Name, last, s.Epochs[0].Epoch, ErrNotAtEnd)
 	}
-	l.w.epochs = s.Epochs
+	l.w.epochs, l.w.deletes = s.Epochs, s.Deletes
 	return nil
 }
 
@@ -173,6 +177,14 @@ func (l *Log) skipLocked(next kafka.Offset) {
 		s.end = next
 	}
 	l.mu.end, l.mu.producers.end = next, next
+	l.lackDeletesLocked()
+}
+
+// lackDeletesLocked takes note of the deletions that are not in what was appended.
+func (l *Log) lackDeletesLocked() {
+	if to := min(l.w.deletes, l.mu.end); to > l.mu.cleaner.deletesBelow {
+		l.mu.cleaner.deletesBelow, l.mu.cleaner.dirty = to, true
+	}
 }
 
 // rollAt begins a new segment at an offset, which is the log's end or lies above it.

@@ -65,6 +65,7 @@ type writer struct {
 	crcs     []uint32
 	staged   []staged
 	epochs   []EpochOffset // that a stretch tells of, and that are not yet in the history
+	deletes  kafka.Offset  // likewise Stretch.Deletes
 	indexBuf []byte
 	window   referenceWindow // replay's
 }

@@ -445,7 +445,7 @@ func (m *machine) truncate(rt *rapid.T) {
 		m.batches, m.end = m.batches[:len(m.batches)-1], b.BaseOffset()
 	}
 	m.end = min(m.end, to) // in a gap the end is exactly there
-	if m.end < m.start { // the batch that held the start is gone
+	if m.end < m.start {   // the batch that held the start is gone
 		m.end, m.sent, m.batches, m.epochs = m.start, nil, nil, nil
 		m.producer += 4 // recovery may remember them, and rightly
 		m.uncertain = true

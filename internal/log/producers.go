@@ -184,12 +184,16 @@ func (s *producers) expire(nowMillis, ageMillis int64) int {
 func (s *producers) apply(b record.Batch, m *marker, nowMillis int64) (aborted *AbortedTransaction) {
 	defer func() { s.end = b.NextOffset() }()
 	id := b.ProducerID()
-	if !b.HasProducerID() || b.Control() && m == nil {
+	if !b.HasProducerID() || b.Control() && m == nil && b.Count() > 0 {
 		return nil
 	}
 	p := s.get(id)
 	p.lastAppend = nowMillis
-	aborted = s.step(&p, b, m)
+	if b.Control() && m == nil { // all that compaction left of a marker: the epoch still fences
+		p.setEpoch(b.ProducerEpoch())
+	} else {
+		aborted = s.step(&p, b, m)
+	}
 	s.put(id, &p)
 	return aborted
 }

@@ -69,8 +69,8 @@ func runClusterModel(t *rapid.T, unclean bool) {
 			if _, epoch, _ := r.p.Leader(); l.epoch == epoch {
 				return // a stream does not repeat itself
 			}
-			if r.p.AppendFollower(l.epoch, l.base, l.records, l.high, l.logStart) == nil {
-				t.Fatalf("broker %d took offset %d of a stream in epoch %d\n%s", r.id, l.base, l.epoch, c.writings)
+			if l.deliver(r.p) == nil {
+				t.Fatalf("broker %d took offset %d of a stream in epoch %d\n%s", r.id, l.from, l.epoch, c.writings)
 			}
 		},
 		"fence": func(t *rapid.T) { c.fence(draw(t).id) },

@@ -15,6 +15,7 @@ import (
 	"chronik/internal/clock"
 	"chronik/internal/config"
 	"chronik/internal/kafka"
+	"chronik/internal/log"
 	"chronik/internal/metadata"
 	pb "chronik/internal/metadata/metadatapb"
 	"chronik/internal/record"
@@ -65,10 +66,21 @@ type testReplica struct {
 
 // lateAppend is something that a leader sent.
 type lateAppend struct {
-	epoch          kafka.LeaderEpoch
-	base           kafka.Offset
-	records        []byte
-	high, logStart kafka.Offset
+	epoch kafka.LeaderEpoch
+	from  kafka.Offset
+	Stretch
+}
+
+// deliver gives it to a follower.
+func (l lateAppend) deliver(p *Partition) error {
+	switch {
+	case l.Gaps:
+		s := log.Stretch{From: l.from, Next: l.Next, Epochs: l.Epochs, Deletes: l.Deletes, Batches: l.Records}
+		return p.AppendStretch(l.epoch, &s, l.HighWatermark, l.LogStart)
+	case l.Next > l.from:
+		return p.AppendFollower(l.epoch, l.from, l.Records, l.HighWatermark, l.LogStart)
+	}
+	return p.FollowerWatermark(l.epoch, l.HighWatermark, l.LogStart)
 }
 
 func (r *testReplica) Follow(_ *Partition, leader kafka.BrokerID, epoch kafka.LeaderEpoch) {
@@ -271,13 +283,14 @@ func (r *testReplica) stream(maxBytes int) bool {
 		r.session = nil
 		return true
 	}
-	if len(st.Records) == 0 {
+	late := lateAppend{r.follows, r.next, st}
+	if st.Next == r.next {
 		before := r.p.HighWatermark()
-		_ = r.p.FollowerWatermark(r.follows, st.HighWatermark, st.LogStart)
+		_ = late.deliver(r.p)
 		return r.p.HighWatermark() != before
 	}
-	r.late = append(r.late, lateAppend{r.follows, r.next, st.Records, st.HighWatermark, st.LogStart})
-	if err := r.p.AppendFollower(r.follows, r.next, st.Records, st.HighWatermark, st.LogStart); err != nil {
+	r.late = append(r.late, late)
+	if err := late.deliver(r.p); err != nil {
 		r.c.note("%d refuses: %v", r.id, err)
 		r.session.Close()
 		r.session = nil

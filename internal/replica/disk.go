@@ -26,6 +26,7 @@ type disk interface {
 	StartEpoch(ctx context.Context, epoch kafka.LeaderEpoch) error
 	Follow(epoch kafka.LeaderEpoch)
 	AppendReplicated(batches []byte) (store.Result, error)
+	AppendStretch(s *log.Stretch) (store.Result, error)
 	Truncate(ctx context.Context, to kafka.Offset) error
 	ResetTo(ctx context.Context, b log.Beginning) error
 	SetLogStart(ctx context.Context, offset kafka.Offset) error
@@ -42,13 +43,18 @@ type disk interface {
 	// These may open the log's files: never under a mutex.
 	FirstUnstable() kafka.Offset
 	Read(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) (log.Slice, error)
-	ReadCopy(dst []byte, from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) ([]byte, error)
+	ReadStretch(dst []byte, from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastOne bool) ([]byte, kafka.Offset, error)
+	CheckStretch(from, to kafka.Offset) error
+	EpochsIn(from, to kafka.Offset) ([]log.EpochOffset, error)
+	DeletesRemovedBelow() (kafka.Offset, error)
 	OffsetForTimestamp(millis int64, limit kafka.Offset) (log.TimestampOffset, bool, error)
 	MaxTimestamp() (log.TimestampOffset, bool, error)
 	EndOffsetForEpoch(epoch kafka.LeaderEpoch) log.EpochOffset
 	EpochForOffset(offset kafka.Offset) kafka.LeaderEpoch
 	LastRecordEpoch() kafka.LeaderEpoch
 	Beginning() (log.Beginning, error)
+	Swaps() uint64
+	FirstDirty() (kafka.Offset, error)
 	AbortedTransactions(from, to kafka.Offset) ([]log.AbortedTransaction, error)
 	Size() int64
 }

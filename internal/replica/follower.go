@@ -185,6 +185,9 @@ func (p *Partition) TruncateFollower(ctx context.Context, epoch kafka.LeaderEpoc
 	if err := p.checkCut(cut); err != nil {
 		return err
 	}
+	if p.cutsCompacted(cut) {
+		return p.beginAnew(ctx, cut)
+	}
 	if err := p.disk.Truncate(ctx, cut); err != nil {
 		return diskError(err)
 	}

@@ -28,7 +28,9 @@ type memDisk struct {
 	heard    func(kafka.Offset)
 	refusing error // what appends get
 	damage   []log.Damage
-	before   func() // called by Append before anything else, once
+	dirty    kafka.Offset // what was compacted lies below
+	deletes  kafka.Offset // behind the last deletion that was compacted away
+	before   func()       // called by Append before anything else, once
 }
 
 func newMemDisk() *memDisk { return &memDisk{fence: kafka.NoLeaderEpoch} }
@@ -130,13 +132,15 @@ func (d *memDisk) cutLocked(to kafka.Offset) {
 	if d.endLocked() <= d.start {
 		d.history = nil
 	}
-	d.durable = min(d.durable, d.endLocked())
+	d.durable, d.deletes = min(d.durable, d.endLocked()), min(d.deletes, d.endLocked())
+	d.dirty = min(d.dirty, d.endLocked())
 }
 
 func (d *memDisk) ResetTo(_ context.Context, b log.Beginning) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.start, d.first, d.batches, d.history, d.durable = b.Offset, b.Offset, nil, slices.Clone(b.Epochs), b.Offset
+	d.dirty, d.deletes = 0, 0
 	return nil
 }
 
@@ -180,16 +184,100 @@ func (d *memDisk) powerLoss() {
 	d.fence, d.high = kafka.NoLeaderEpoch, d.start
 }
 
-func (d *memDisk) ReadCopy(dst []byte, from kafka.Offset, maxBytes int, limit kafka.Offset, _ bool) ([]byte, error) {
+func (d *memDisk) ReadStretch(dst []byte, from kafka.Offset, maxBytes int, limit kafka.Offset, _ bool) ([]byte, kafka.Offset, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if from < d.start || from > d.endLocked() {
-		return dst, kafka.ErrOffsetOutOfRange
+		return dst, from, kafka.ErrOffsetOutOfRange
 	}
-	for i, n := from-d.first, 0; i < min(limit, d.endLocked())-d.first && (n == 0 || n < maxBytes); i++ {
+	i := from - d.first
+	for n := 0; i < min(limit, d.endLocked())-d.first && (n == 0 || n < maxBytes); i++ {
 		dst, n = append(dst, d.batches[i]...), n+len(d.batches[i])
 	}
-	return dst, nil
+	return dst, d.first + i, nil
+}
+
+// compact removes records below an offset: those of which remove says so. Deletions among them are told.
+func (d *memDisk) compact(below kafka.Offset, remove func(record.Batch) (gone, deletion bool)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, b := range d.batches[:max(0, min(below, d.endLocked())-d.first)] {
+		if b == nil {
+			continue
+		}
+		if gone, deletion := remove(b); gone {
+			d.batches[i] = nil
+			if deletion {
+				d.deletes = max(d.deletes, b.NextOffset())
+			}
+		}
+	}
+	d.dirty = max(d.dirty, below)
+}
+
+func (d *memDisk) FirstDirty() (kafka.Offset, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return max(d.dirty, d.start), nil
+}
+
+func (d *memDisk) CheckStretch(_, _ kafka.Offset) error { return nil }
+func (d *memDisk) Swaps() uint64                        { return 0 }
+
+func (d *memDisk) DeletesRemovedBelow() (kafka.Offset, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.deletes, nil
+}
+
+func (d *memDisk) EpochsIn(from, to kafka.Offset) (found []log.EpochOffset, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.history {
+		if e.Offset >= from && e.Offset < to {
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+func (d *memDisk) AppendStretch(s *log.Stretch) (store.Result, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.From != d.endLocked() {
+		return store.Result{}, log.ErrNotAtEnd
+	}
+	epochs, epoch := s.Epochs, d.lastLocked().Epoch
+	told := func(to kafka.Offset) {
+		for len(epochs) > 0 && epochs[0].Offset <= to {
+			d.assignLocked(epochs[0].Epoch, epochs[0].Offset)
+			epochs = epochs[1:]
+		}
+	}
+	if len(epochs) > 0 && epochs[0].Epoch < epoch {
+		return store.Result{}, log.ErrNotAtEnd
+	}
+	for rest := s.Batches; len(rest) > 0; {
+		batch, more, err := record.Next(rest)
+		if err != nil {
+			return store.Result{}, err
+		}
+		if batch.LeaderEpoch() < epoch {
+			return store.Result{}, log.ErrNotAtEnd
+		}
+		for d.endLocked() < batch.BaseOffset() {
+			d.batches = append(d.batches, nil)
+		}
+		told(batch.BaseOffset())
+		d.assignLocked(batch.LeaderEpoch(), batch.BaseOffset())
+		d.batches, rest = append(d.batches, slices.Clone(batch)), more
+	}
+	for d.endLocked() < s.Next {
+		d.batches = append(d.batches, nil)
+	}
+	told(s.Next)
+	d.deletes = max(d.deletes, min(s.Deletes, s.Next))
+	return store.Result{BaseOffset: s.From, LastOffset: s.Next - 1}, nil
 }
 
 func (d *memDisk) EndOffsetForEpoch(epoch kafka.LeaderEpoch) log.EpochOffset {

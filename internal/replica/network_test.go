@@ -112,17 +112,17 @@ func (n *wiredNode) run(ctx context.Context) {
 			}
 			continue
 		}
+		idle := false
 		st, err := lp.ReadForFollower(session, buf[:0], next, 8<<10)
 		switch {
 		case err != nil:
 			session = nil
 			continue
-		case len(st.Records) > 0:
-			buf = st.Records
-			err = n.p.AppendFollower(epoch, next, st.Records, st.HighWatermark, st.LogStart)
-			next = st.Next
 		default:
-			err = n.p.FollowerWatermark(epoch, st.HighWatermark, st.LogStart)
+			buf = st.Records
+			err = lateAppend{epoch, next, st}.deliver(n.p)
+			idle = next == st.Next
+			next = st.Next
 		}
 		if err != nil {
 			session.Close()
@@ -134,7 +134,7 @@ func (n *wiredNode) run(ctx context.Context) {
 				n.w.t.Errorf("broker %d: %v", n.id, err)
 			}
 		}
-		if len(st.Records) == 0 {
+		if idle {
 			n.wait(ctx, time.Hour)
 		}
 	}
@@ -224,13 +224,11 @@ func (n *wiredNode) produce(value string) (Appended, error) {
 func (n *wiredNode) contents(t *testing.T) []byte {
 	var all []byte
 	for from := n.p.disk.LogStart(); from < n.p.disk.LogEnd(); {
-		b, err := n.p.disk.ReadCopy(nil, from, 1<<20, n.p.disk.LogEnd(), true)
+		b, next, err := n.p.disk.ReadStretch(nil, from, 1<<20, n.p.disk.LogEnd(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if from, err = endOfBatches(b, from); err != nil {
-			t.Fatal(err)
-		}
+		from = next
 		all = append(all, b...)
 	}
 	return all

@@ -39,7 +39,8 @@ type Partition struct {
 		meta        *metadata.Partition  // last applied
 		epoch       kafka.PartitionEpoch // its
 		progress    progress
-		sessions    []*Session   // at most one for each follower
+		sessions    []*Session // at most one for each follower
+		began       map[kafka.BrokerID]beginning
 		proposal    *proposal    // the one outstanding change of the in-sync set
 		notBefore   time.Time    // the next proposal
 		toldStart   kafka.Offset // the log start that the streams were told of

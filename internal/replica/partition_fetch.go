@@ -19,7 +19,7 @@ func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) {
 	if err != nil {
 		return FetchResult{}, err
 	}
-	res := FetchResult{Snapshot: s}
+	res := FetchResult{Snapshot: s, Next: r.From}
 	if r.LastFetchedEpoch != kafka.NoLeaderEpoch {
 		if res.Diverging, err = p.diverging(r, s); err != nil || res.Diverging != nil {
 			return res, err
@@ -43,18 +43,31 @@ func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) {
 	if r.From >= limit || r.MaxBytes <= 0 && !r.MinOneBatch {
 		return res, nil
 	}
-	slice, err := p.disk.Read(r.From, r.MaxBytes, limit, r.MinOneBatch)
-	if err != nil {
-		return FetchResult{}, err
-	}
-	res.Records = Records{slice: slice}
-	if r.Isolation == ReadCommitted && slice.Length > 0 {
-		if res.Aborted, err = p.aborted(r.From, slice.Next); err != nil {
-			res.Records.Release()
+	return p.fetchSlice(r, res, limit)
+}
+
+// fetchSlice reads below the high watermark. Records and aborted transactions are those of one state of the log: compaction
+// removes an abort marker with the records that it aborts, and a consumer that was told of one without the other would skip
+// too much or too little.
+func (p *Partition) fetchSlice(r FetchRequest, res FetchResult, limit kafka.Offset) (FetchResult, error) {
+	for {
+		slice, err := p.disk.Read(r.From, r.MaxBytes, limit, r.MinOneBatch)
+		if err != nil {
+			return FetchResult{}, err
+		}
+		res.Records, res.Next = Records{slice: slice}, slice.Next
+		if r.Isolation != ReadCommitted || slice.Length == 0 {
+			return res, nil
+		}
+		res.Aborted, err = p.aborted(r.From, slice.Next)
+		if err == nil && p.disk.Swaps() == slice.Swaps {
+			return res, nil
+		}
+		res.Records.Release()
+		if err != nil {
 			return FetchResult{}, err
 		}
 	}
-	return res, nil
 }
 
 // readable is the partition's offsets as the request may see them: those of its leader, or of a follower.
@@ -83,11 +96,11 @@ func (p *Partition) fetchCopy(r FetchRequest, res FetchResult) (FetchResult, err
 	if r.From >= res.LogEnd {
 		return res, nil
 	}
-	buf, err := p.disk.ReadCopy(nil, r.From, r.MaxBytes, res.LogEnd, r.MinOneBatch)
+	buf, next, err := p.disk.ReadStretch(nil, r.From, r.MaxBytes, res.LogEnd, r.MinOneBatch)
 	if err != nil {
 		return FetchResult{}, err
 	}
-	res.Records = Records{copied: buf}
+	res.Records, res.Next = Records{copied: buf}, next
 	return res, nil
 }
 
@@ -124,6 +137,7 @@ func (p *Partition) aborted(from, to kafka.Offset) ([]AbortedTransaction, error)
 type FetchResult struct {
 	Snapshot
 	Records   Records
+	Next      kafka.Offset         // where to go on: above From also where compaction left no Records up to there
 	Aborted   []AbortedTransaction // with ReadCommitted: those that overlap Records, by first offset
 	Diverging *EpochEnd            // the client's last record is not in this log: no Records, truncate to this
 }

@@ -25,10 +25,17 @@ func (p *Partition) Follow(r FollowRequest) FollowDecision {
 	found := p.disk.EndOffsetForEpoch(r.LastEpoch)
 	same := member || p.disk.EpochForOffset(r.LogEnd-1) == r.LastEpoch
 	d.Action = compareLogs(r, p.disk.LogStart(), p.disk.LogEnd(), EpochEnd{found.Epoch, found.Offset}, same)
+	deletes, err := p.disk.DeletesRemovedBelow()
+	if err != nil {
+		return d.refuse(err)
+	}
+	if d.Action == FollowStream && !member && p.missedDeletes(r, deletes) {
+		d.Action = FollowReset
+	}
 	switch d.Action {
 	case FollowStream:
 		d.From = r.LogEnd
-		return p.openSession(r, d)
+		return p.openSession(r, d, deletes)
 	case FollowTruncate:
 		d.Truncate = EpochEnd{found.Epoch, found.Offset}
 	case FollowReset:
@@ -100,7 +107,7 @@ func compareLogs(r FollowRequest, logStart, logEnd kafka.Offset, found EpochEnd,
 	return FollowStream
 }
 
-func (p *Partition) openSession(r FollowRequest, d FollowDecision) FollowDecision {
+func (p *Partition) openSession(r FollowRequest, d FollowDecision, deletes kafka.Offset) FollowDecision {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	again, ok := p.admitFollowerLocked(r)
@@ -109,6 +116,7 @@ func (p *Partition) openSession(r FollowRequest, d FollowDecision) FollowDecisio
 	}
 	p.endSessionLocked(r.Follower)
 	s := &Session{p: p, follower: r.Follower, brokerEpoch: r.BrokerEpoch, epoch: p.mu.leaderEpoch, logStart: kafka.NoOffset}
+	s.deletes = p.beganLocked(r, deletes)
 	p.mu.sessions = append(p.mu.sessions, s)
 	p.mu.progress.streams(r.Follower, true, p.node.clock.Now())
 	p.streamed.Store(true)
@@ -175,18 +183,35 @@ func (p *Partition) ReadForFollower(s *Session, dst []byte, from kafka.Offset, m
 		return st, err
 	}
 	n := len(dst)
-	if st.Records, err = p.disk.ReadCopy(dst, from, maxBytes, st.LogEnd, true); err != nil {
-		if errors.Is(err, kafka.ErrCorruptMessage) && !p.damaged.Load() {
-			p.node.background.add(p, jobScrub)
-		}
+	var next kafka.Offset
+	if st.Records, next, err = p.disk.ReadStretch(dst, from, maxBytes, st.LogEnd, true); err != nil {
+		p.scrubIfCorrupt(err)
 		return st, err
 	}
-	if st.Next, err = endOfBatches(st.Records[n:], from); err != nil {
+	if st.Next, st.Gaps, err = endOfBatches(st.Records[n:], from); err != nil {
 		p.node.background.add(p, jobScrub)
 		return st, err
 	}
+	if len(st.Records) == n {
+		st.Next, st.Gaps = next, next > from
+	}
+	if st.Gaps {
+		if err = p.proveGaps(&st, from); err != nil {
+			return st, err
+		}
+	}
+	if st.Deletes, err = p.checkDeletes(s, from); err != nil {
+		return st, err
+	}
+	st.Gaps = st.Gaps || from < st.Deletes && st.Next > from
 	_, err = p.stretch(s) // what was read is this epoch's if it still lasts: its leader cuts nothing
 	return st, err
+}
+
+func (p *Partition) scrubIfCorrupt(err error) {
+	if errors.Is(err, kafka.ErrCorruptMessage) && !p.damaged.Load() {
+		p.node.background.add(p, jobScrub)
+	}
 }
 
 func (p *Partition) stretch(s *Session) (Stretch, error) {
@@ -200,18 +225,20 @@ func (p *Partition) stretch(s *Session) (Stretch, error) {
 	return Stretch{HighWatermark: o.HighWatermark, LogStart: o.LogStart, LogEnd: o.LogEnd}, nil
 }
 
-// endOfBatches is the offset behind whole batches, each of which fits its checksum.
-func endOfBatches(b []byte, from kafka.Offset) (kafka.Offset, error) {
-	for next := from; ; {
+// endOfBatches is the offset behind whole batches, each of which fits its checksum, and whether there are gaps before or
+// between them.
+func endOfBatches(b []byte, from kafka.Offset) (next kafka.Offset, gaps bool, err error) {
+	for next = from; ; {
 		batch, rest, err := record.Next(b)
 		switch {
 		case err != nil:
-			return from, kafka.ErrCorruptMessage.With("what was read to be sent to a follower does not end with a whole batch: %v", err)
+			return from, false, kafka.ErrCorruptMessage.With("what was read to be sent to a follower does not end with a whole batch: %v", err)
 		case batch == nil:
-			return next, nil
+			return next, gaps, nil
 		case !batch.VerifyCRC():
-			return from, kafka.ErrCorruptMessage.With("the batch at offset %d does not fit its CRC", batch.BaseOffset())
+			return from, false, kafka.ErrCorruptMessage.With("the batch at offset %d does not fit its CRC", batch.BaseOffset())
 		}
+		gaps = gaps || batch.BaseOffset() > next
 		next, b = batch.NextOffset(), rest
 	}
 }

@@ -12,6 +12,7 @@ type Session struct {
 	brokerEpoch kafka.BrokerEpoch
 	epoch       kafka.LeaderEpoch
 	logStart    kafka.Offset // the follower's; guarded by Partition.mu
+	deletes     kafka.Offset // the deletions removed below it were removed before the follower got anything; see gaps.go
 }
 
 // Follower is the broker that is streamed to.

@@ -73,7 +73,10 @@ type Reset = log.Beginning
 // Stretch is what ReadForFollower found.
 type Stretch struct {
 	Records       []byte       // whole batches, appended to the buffer that was given
-	Next          kafka.Offset // behind the last of them; from if there are none
+	Next          kafka.Offset // behind the last of them; without any, the offset up to which nothing is left
+	Gaps          bool         // compaction left gaps, or removed deletions: it goes to Partition.AppendStretch
+	Epochs        []log.EpochOffset
+	Deletes       kafka.Offset
 	HighWatermark kafka.Offset
 	LogStart      kafka.Offset
 	LogEnd        kafka.Offset // of the leader: what is still to be sent

@@ -59,7 +59,7 @@ func (p *Partition) AppendReplicated(batches []byte) (Result, error) {
 // gaps. The caller may reuse the stretch.
 func (p *Partition) AppendStretch(s *log.Stretch) (Result, error) {
 	p.leads.Store(false)
-	return p.appendOp(operation{kind: opStretch, epochs: s.Epochs}, s.Batches, func(l *log.Log) (log.Placement, error) {
+	return p.appendOp(operation{kind: opStretch, epochs: s.Epochs, deletes: s.Deletes}, s.Batches, func(l *log.Log) (log.Placement, error) {
 		at, err := l.AppendStretch(s)
 		at.BaseOffset = s.From
 		return at, err

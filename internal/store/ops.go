@@ -43,6 +43,7 @@ type operation struct {
 	first    kafka.Offset // of a stretch, where it begins: its first batch may lie above
 	end      kafka.Offset
 	epochs   []log.EpochOffset // of a stretch: those that begin in it
+	deletes  kafka.Offset      // of a stretch
 
 	epoch  kafka.LeaderEpoch
 	offset kafka.Offset   // of epoch, truncate, reset
@@ -72,6 +73,7 @@ func (o *operation) encode(b []byte) []byte {
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.first))
 		b = binary.LittleEndian.AppendUint64(b, uint64(o.end))
 		if o.kind == opStretch {
+			b = binary.LittleEndian.AppendUint64(b, uint64(o.deletes))
 			b = appendEpochs(b, o.epochs)
 		}
 	case opTruncate:
@@ -136,7 +138,7 @@ func (d *decoder) beginning(offset kafka.Offset) (g log.Beginning) {
 
 // stretch is what an append of one holds, with batches unless they are referred to.
 func (o *operation) stretch(batches []byte) *log.Stretch {
-	return &log.Stretch{From: o.first, Next: o.end, Epochs: o.epochs, Batches: batches}
+	return &log.Stretch{From: o.first, Next: o.end, Epochs: o.epochs, Deletes: o.deletes, Batches: batches}
 }
 
 // decodeOperation reads a record. batches are those of an append that is not by reference; they point into r.Data.
@@ -152,7 +154,7 @@ func decodeOperation(r wal.Record) (o operation, batches []byte, err error) {
 		o.length, o.crc = d.u32(), d.u32()
 		o.first, o.end = kafka.Offset(d.u64()), kafka.Offset(d.u64())
 		if o.kind == opStretch {
-			o.epochs = d.epochs()
+			o.deletes, o.epochs = kafka.Offset(d.u64()), d.epochs()
 		}
 		if !r.ByReference {
 			batches = d.take(int(o.length))

@@ -180,3 +180,12 @@ func (p *Partition) Swaps() uint64 {
 	}
 	return 0
 }
+
+// FirstDirty is the offset from which on the log was never compacted.
+func (p *Partition) FirstDirty() (kafka.Offset, error) {
+	l, err := p.opened()
+	if err != nil {
+		return 0, storageError(err)
+	}
+	return l.FirstDirty(), nil
+}

@@ -240,6 +240,11 @@ func (p *fakePart) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, ba
 	return nil
 }
 
+// AppendStretch is not met here: nothing compacts.
+func (p *fakePart) AppendStretch(_ kafka.LeaderEpoch, s *log.Stretch, _, _ kafka.Offset) error {
+	return fmt.Errorf("a stretch from %d to %d", s.From, s.Next)
+}
+
 func (p *fakePart) FollowerWatermark(epoch kafka.LeaderEpoch, hw, _ kafka.Offset) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -23,6 +23,7 @@ const (
 	frameWatermark byte = 19
 	frameRefuse    byte = 20
 	frameMove      byte = 21
+	frameStretch   byte = 22
 )
 
 // sessionID numbers the Follows of a process, upwards from 1, over all its connections: of two Follows of one partition the
@@ -39,9 +40,10 @@ const (
 	watermarkSize = 8 + 4 + 8 + 8
 	refuseSize    = 8 + 4 + 2
 	moveSize      = 8 + 1
+	stretchSize   = 8 + 4 + 8 + 8 + 8 + 8 + 8 + 4
 
-	refuseTextMax  = 1000
-	resetEpochsMax = 1 << 20
+	refuseTextMax = 1000
+	epochsMax     = 1 << 20
 )
 
 // follow starts a session, or resumes after one.
@@ -153,12 +155,16 @@ func (m reset) appendTo(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(m.session))
 	b = binary.LittleEndian.AppendUint32(b, uint32(m.leaderEpoch))
 	b = binary.LittleEndian.AppendUint64(b, uint64(m.start.Offset))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.start.Epochs)))
-	for _, e := range m.start.Epochs {
+	return append(appendEpochs(b, m.start.Epochs), m.start.Producers...)
+}
+
+func appendEpochs(b []byte, epochs []log.EpochOffset) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(epochs)))
+	for _, e := range epochs {
 		b = binary.LittleEndian.AppendUint32(b, uint32(e.Epoch))
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.Offset))
 	}
-	return append(b, m.start.Producers...)
+	return b
 }
 
 // decodeReset copies what it keeps.
@@ -169,12 +175,9 @@ func decodeReset(b []byte) (m reset, err error) {
 	d := fields(b)
 	m.session, m.leaderEpoch = d.session(), d.epoch()
 	m.start.Offset = d.offset()
-	n := int64(d.u32())
-	if n > resetEpochsMax || n*12 > int64(len(d)) || m.start.Offset < 0 {
-		return m, fmt.Errorf("a frame Reset with impossible values: log start %d, %d epochs in %d bytes", m.start.Offset, n, len(b))
-	}
-	for range n {
-		m.start.Epochs = append(m.start.Epochs, log.EpochOffset{Epoch: d.epoch(), Offset: d.offset()})
+	var ok bool
+	if m.start.Epochs, ok = d.epochs(); !ok || m.start.Offset < 0 {
+		return m, fmt.Errorf("a frame Reset of %d bytes with impossible values: log start %d", len(b), m.start.Offset)
 	}
 	m.start.Producers = append([]byte(nil), d...)
 	return m, nil
@@ -282,6 +285,45 @@ func decodeMove(b []byte) (m move, err error) {
 	return m, nil
 }
 
+// stretch is an Append of a log that compaction left gaps in, or took deletions from: it says where it begins, which its
+// batches, if there are any, do not tell.
+type stretch struct {
+	session       sessionID
+	leaderEpoch   kafka.LeaderEpoch
+	highWatermark kafka.Offset
+	logStart      kafka.Offset
+	log.Stretch
+}
+
+func (m stretch) appendTo(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.session))
+	b = binary.LittleEndian.AppendUint32(b, uint32(m.leaderEpoch))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.From))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.Next))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.highWatermark))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.logStart))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.Deletes))
+	return append(appendEpochs(b, m.Epochs), m.Batches...)
+}
+
+// decodeStretch returns batches that point into b.
+func decodeStretch(b []byte) (m stretch, err error) {
+	if len(b) < stretchSize {
+		return m, errSize(b, "Stretch")
+	}
+	d := fields(b)
+	m.session, m.leaderEpoch = d.session(), d.epoch()
+	m.From, m.Next = d.offset(), d.offset()
+	m.highWatermark, m.logStart = d.offset(), d.offset()
+	m.Deletes = d.offset()
+	var ok bool
+	if m.Epochs, ok = d.epochs(); !ok || m.From < 0 || m.Next <= m.From || m.Deletes < 0 {
+		return m, fmt.Errorf("a frame Stretch of %d bytes with impossible values: from %d to %d, deletions %d", len(b), m.From, m.Next, m.Deletes)
+	}
+	m.Batches = d
+	return m, nil
+}
+
 func exactly(b []byte, size int, name string) (fields, error) {
 	if len(b) != size {
 		return nil, errSize(b, name)
@@ -307,6 +349,18 @@ func (d *fields) bytes(n int) []byte {
 	b := (*d)[:n]
 	*d = (*d)[n:]
 	return b
+}
+
+// epochs reads a count and so many epochs; false if there are fewer.
+func (d *fields) epochs() (epochs []log.EpochOffset, ok bool) {
+	n := int64(d.u32())
+	if n > epochsMax || n*12 > int64(len(*d)) {
+		return nil, false
+	}
+	for range n {
+		epochs = append(epochs, log.EpochOffset{Epoch: d.epoch(), Offset: d.offset()})
+	}
+	return epochs, true
 }
 
 func (d *fields) u16() uint16              { return binary.LittleEndian.Uint16(d.bytes(2)) }

@@ -23,6 +23,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(frameWatermark, watermark{1, 2, 3, 4}.appendTo(nil))
 	f.Add(frameRefuse, refuse{1, 2, kafka.ErrNotLeaderOrFollower.Code, "text"}.appendTo(nil))
 	f.Add(frameMove, move{1, peer.CatchUp}.appendTo(nil))
+	f.Add(frameStretch, stretch{1, 2, 3, 4, log.Stretch{From: 5, Next: 9, Epochs: []log.EpochOffset{{Epoch: 1, Offset: 6}}, Deletes: 7, Batches: []byte("batches")}}.appendTo(nil))
 	f.Fuzz(func(t *testing.T, typ byte, b []byte) {
 		if again, err := recode(typ, b); err == nil && !bytes.Equal(again, b) {
 			t.Fatalf("frame %d: %x became %x", typ, b, again)
@@ -63,6 +64,9 @@ func recode(typ byte, b []byte) ([]byte, error) {
 		head := make([]byte, appendSize)
 		m.put(head)
 		return append(head, batches...), nil
+	case frameStretch:
+		m, err := decodeStretch(b)
+		return m.appendTo(nil), err
 	case frameWatermark:
 		if err := checkWatermarks(b); err != nil {
 			return nil, err

@@ -41,6 +41,7 @@ type outbound struct {
 	ended  chan struct{} // closed with the connection
 	pace   pace
 	marks  []watermark // the sender's scratch
+	gapped []byte      // room for batches with gaps; the sender's
 	unsent int64       // bytes of batches in the connection's buffer; the sender's
 }
 

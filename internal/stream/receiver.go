@@ -32,6 +32,8 @@ func (l *link) handle(frame peer.Frame, pace *pace) error {
 	switch frame.Type {
 	case frameAppend:
 		return l.append(frame.Body, pace)
+	case frameStretch:
+		return l.stretch(frame.Body, pace)
 	case frameWatermark:
 		return l.watermarks(frame.Body)
 	case frameTruncate:
@@ -91,25 +93,44 @@ func (l *link) append(body []byte, pace *pace) error {
 	if err != nil {
 		return err
 	}
-	f, retried := l.find(m.session, m.leaderEpoch)
+	l.received(m.session, m.leaderEpoch, len(batches), pace, func(f *following) error {
+		return f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart)
+	})
+	return nil
+}
+
+func (l *link) stretch(body []byte, pace *pace) error {
+	m, err := decodeStretch(body)
+	if err != nil {
+		return err
+	}
+	l.s.stats.stretchesReceived.Add(1)
+	l.received(m.session, m.leaderEpoch, len(m.Batches), pace, func(f *following) error {
+		return f.p.AppendStretch(f.epoch, &m.Stretch, m.highWatermark, m.logStart)
+	})
+	return nil
+}
+
+// received has a session's partition append what a frame holds.
+func (l *link) received(id sessionID, epoch kafka.LeaderEpoch, bytes int, pace *pace, do func(*following) error) {
+	f, retried := l.find(id, epoch)
 	if f == nil {
-		return nil // sent before the leader knew
+		return // sent before the leader knew
 	}
 	l.s.stats.framesReceived.Add(1)
-	l.s.stats.bytesReceived.Add(int64(len(batches)))
-	if err := f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart); err != nil {
-		l.failed(f, m.session, "append", err)
-		return nil
+	l.s.stats.bytesReceived.Add(int64(bytes))
+	if err := do(f); err != nil {
+		l.failed(f, id, "append", err)
+		return
 	}
 	if retried {
 		l.recovered(f)
 	}
 	if l.kind == peer.CatchUp {
-		pace.wait(int64(len(batches)), l.s.ctx.Done())
+		pace.wait(int64(bytes), l.s.ctx.Done())
 	} else {
-		l.s.hot.Add(int64(len(batches)))
+		l.s.hot.Add(int64(bytes))
 	}
-	return nil
 }
 
 func (l *link) watermarks(body []byte) error {

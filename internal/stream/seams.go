@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"chronik/internal/kafka"
+	"chronik/internal/log"
 	"chronik/internal/peer"
 	"chronik/internal/replica"
 )
@@ -36,6 +37,7 @@ type partition interface {
 	FollowPosition(epoch kafka.LeaderEpoch) (replica.FollowPosition, error)
 	AckPosition(epoch kafka.LeaderEpoch) (durable, logStart kafka.Offset, err error)
 	AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, highWatermark, logStart kafka.Offset) error
+	AppendStretch(epoch kafka.LeaderEpoch, s *log.Stretch, highWatermark, logStart kafka.Offset) error
 	FollowerWatermark(epoch kafka.LeaderEpoch, highWatermark, logStart kafka.Offset) error
 	TruncateFollower(ctx context.Context, epoch kafka.LeaderEpoch, to replica.EpochEnd) error
 	ResetFollower(ctx context.Context, epoch kafka.LeaderEpoch, r replica.Reset) error

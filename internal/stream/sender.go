@@ -2,8 +2,8 @@ package stream
 
 import (
 	"chronik/internal/kafka"
+	"chronik/internal/log"
 	"chronik/internal/peer"
-	"chronik/internal/record"
 	"chronik/internal/replica"
 )
 
@@ -164,25 +164,43 @@ func (o *outbound) look(f *feed) {
 		return
 	}
 	r := &f.request
-	if len(got.Records) == batches {
+	bytes := int64(len(got.Records) - batches)
+	switch {
+	case got.Gaps:
+		o.conn.CancelFrame(b)
+		o.stretch(f, &got, got.Records[batches:])
+	case bytes == 0:
 		o.conn.CancelFrame(b)
 		o.nothing(f, &got, due)
 		return
+	default:
+		b = got.Records
+		appended{
+			session: r.session, leaderEpoch: r.leaderEpoch, base: f.next,
+			highWatermark: got.HighWatermark, logStart: got.LogStart,
+		}.put(b[head:])
+		o.conn.EndFrame(b)
 	}
-	b = got.Records
-	bytes := int64(len(b) - batches)
-	appended{
-		session: r.session, leaderEpoch: r.leaderEpoch, base: record.Batch(b[batches:]).BaseOffset(),
-		highWatermark: got.HighWatermark, logStart: got.LogStart,
-	}.put(b[head:])
-	o.conn.EndFrame(b)
 	first := f.perOffset == 0
-	f.perOffset = float64(bytes) / float64(got.Next-f.next)
+	if bytes > 0 {
+		f.perOffset = float64(bytes) / float64(got.Next-f.next)
+	}
 	f.next, f.highWatermark, f.logStart = got.Next, got.HighWatermark, got.LogStart
 	o.unsent += bytes
 	o.s.stats.framesSent.Add(1)
 	o.s.stats.bytesSent.Add(bytes)
 	o.sent(f, bytes, got.LogEnd, first)
+}
+
+// stretch sends what compaction left, in a frame of its own.
+func (o *outbound) stretch(f *feed, got *replica.Stretch, batches []byte) {
+	batches = append(o.gapped[:0], batches...) // they lie where the frame is to be
+	o.gapped = batches
+	r := &f.request
+	o.conn.EndFrame(stretch{
+		session: r.session, leaderEpoch: r.leaderEpoch, highWatermark: got.HighWatermark, logStart: got.LogStart,
+		Stretch: log.Stretch{From: f.next, Next: got.Next, Epochs: got.Epochs, Deletes: got.Deletes, Batches: batches},
+	}.appendTo(o.conn.BeginFrame(frameStretch)))
 }
 
 // prepare looks whether there is something to do for a feed, and how many bytes it may send.

@@ -12,6 +12,7 @@ import (
 type counters struct {
 	framesSent, bytesSent, writes atomic.Int64
 	framesReceived, bytesReceived atomic.Int64
+	stretchesReceived             atomic.Int64
 	acksSent, acksReceived        atomic.Int64
 	follows, parked, refusals     atomic.Int64
 	truncates, resets, moves      atomic.Int64
@@ -28,6 +29,7 @@ type Stats struct {
 	Writes                  int64 // that it took to send them
 	FramesReceived          int64 // from leaders
 	BytesReceived           int64
+	StretchesReceived       int64 // of the frames: from logs that compaction left gaps in
 	AckFramesSent           int64
 	AckFramesReceived       int64
 	Follows, Parked         int64
@@ -42,7 +44,7 @@ func (s *Streams) Stats() Stats {
 	c := &s.stats
 	st := Stats{
 		FramesSent: c.framesSent.Load(), BytesSent: c.bytesSent.Load(), Writes: c.writes.Load(),
-		FramesReceived: c.framesReceived.Load(), BytesReceived: c.bytesReceived.Load(),
+		FramesReceived: c.framesReceived.Load(), BytesReceived: c.bytesReceived.Load(), StretchesReceived: c.stretchesReceived.Load(),
 		AckFramesSent: c.acksSent.Load(), AckFramesReceived: c.acksReceived.Load(),
 		Follows: c.follows.Load(), Parked: c.parked.Load(), Refusals: c.refusals.Load(),
 		Truncates: c.truncates.Load(), Resets: c.resets.Load(), Moves: c.moves.Load(),

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -268,6 +269,9 @@ func (s *sse) next() (string, EventView) {
 			}
 			if v.Type != kind {
 				s.t.Errorf("event %s has type %s in its data", kind, v.Type)
+			}
+			if !slices.Contains(EventTypes, v.Type) {
+				s.t.Errorf("%s is not among EventTypes", v.Type)
 			}
 		case "":
 			if kind != "" {

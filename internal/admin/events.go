@@ -19,6 +19,10 @@ const (
 	keepAlive      = 15 * time.Second // between two signs of life
 )
 
+// EventTypes are what the Type of an EventView can be.
+var EventTypes = []string{"TopicCreated", "TopicDeleted", "PartitionAssigned", "PartitionLeaderChanged", "ISRUpdated", "ConfigChanged",
+	"BrokerRegistered", "BrokerFenced", "BrokerUnfenced", "BrokerStateChanged", "BrokerRemoved", "VotersChanged", "SnapshotInstalled"}
+
 // EventView is one event of GET /v1/events. Fields that do not belong to its type are absent.
 type EventView struct {
 	Type   string          `json:"type"`

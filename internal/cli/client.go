@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,10 +30,14 @@ type clientFlags struct {
 	ca        string
 	timeout   time.Duration
 	json      bool
+	flags     *pflag.FlagSet
 }
 
 // defaultBootstrap is what they ask first, and where a node listens that was told nothing.
 const defaultBootstrap = "127.0.0.1:9092"
+
+// nearBootstrap is asked in turn where nobody says whom to ask: the first nodes of `chronik dev`, one of which may be down.
+var nearBootstrap = []string{defaultBootstrap, "127.0.0.1:9093", "127.0.0.1:9094"}
 
 // envBootstrap is where the commands look for a broker without --bootstrap.
 const envBootstrap = "CHRONIK_BOOTSTRAP"
@@ -44,7 +49,8 @@ func addClientFlags(cmd *cobra.Command) *clientFlags {
 		bootstrap = env
 	}
 	f := cmd.PersistentFlags()
-	f.StringSliceVarP(&c.bootstrap, "bootstrap", "b", strings.Split(bootstrap, ","), "brokers to ask first, HOST:PORT (or $"+envBootstrap+")")
+	c.flags = f
+	f.StringSliceVarP(&c.bootstrap, "bootstrap", "b", strings.Split(bootstrap, ","), "brokers to ask first, HOST:PORT (or $"+envBootstrap+"); without, also ports 9093 and 9094")
 	f.BoolVar(&c.tls, "tls", false, "speak TLS")
 	f.StringVar(&c.ca, "tls-ca", "", "PEM `FILE` with the authority that signed the brokers' certificates; means --tls")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long to wait for the brokers")
@@ -56,9 +62,24 @@ func (c *clientFlags) addJSON(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.json, "json", false, "print JSON, for scripts")
 }
 
+// seeds are the brokers to ask first. Where none was named and nobody listens at the usual address, the next nodes of `chronik
+// dev` are tried.
+func (c *clientFlags) seeds() []string {
+	if c.flags.Changed("bootstrap") || os.Getenv(envBootstrap) != "" {
+		return c.bootstrap
+	}
+	for i, addr := range nearBootstrap {
+		if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+			_ = conn.Close()
+			return nearBootstrap[i:]
+		}
+	}
+	return c.bootstrap
+}
+
 // open connects. The client retries for as long as --timeout.
 func (c *clientFlags) open(opts ...kgo.Opt) (*kgo.Client, error) {
-	all := append(bench.QuickFailover(), kgo.SeedBrokers(c.bootstrap...), kgo.ClientID("chronik-cli"), kgo.RetryTimeout(c.timeout), kgo.RecordDeliveryTimeout(c.timeout))
+	all := append(bench.QuickFailover(), kgo.SeedBrokers(c.seeds()...), kgo.ClientID("chronik-cli"), kgo.RetryTimeout(c.timeout), kgo.RecordDeliveryTimeout(c.timeout))
 	if c.tls || c.ca != "" {
 		conf, err := c.tlsConfig()
 		if err != nil {

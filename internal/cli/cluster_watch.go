@@ -41,6 +41,11 @@ difference to what is now follows.`,
   chronik cluster watch --json | jq -c 'select(.topic == "orders")'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, t := range types {
+				if !slices.Contains(admin.EventTypes, t) {
+					return usage(fmt.Errorf("--type %q: there is no such event; there are %s", t, strings.Join(admin.EventTypes, ", ")))
+				}
+			}
 			w := &watcher{flags: c, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), types: types, last: "", json: c.json}
 			if cmd.Flags().Changed("after") {
 				w.last = strconv.FormatInt(after, 10)
@@ -52,7 +57,7 @@ difference to what is now follows.`,
 	}
 	c.addJSON(cmd)
 	cmd.Flags().Int64Var(&after, "after", 0, "metadata offset to begin after; without it, what comes next")
-	cmd.Flags().StringSliceVar(&types, "type", nil, "only events of these types")
+	cmd.Flags().StringSliceVar(&types, "type", nil, "only events of these types: "+strings.Join(admin.EventTypes, ", "))
 	return cmd
 }
 

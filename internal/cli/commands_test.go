@@ -56,7 +56,8 @@ func TestTopicCommands(t *testing.T) {
 	addr, _, _ := node(t)
 	runSteps(t, addr, []step{
 		{args: "topic list", want: "=TOPIC  PARTITIONS  REPLICAS\n"},
-		{args: "topic create orders -p 3 -c retention.ms=777", want: "=created orders: 3 partitions, 1 replicas\n"},
+		{args: "cluster watch --type Bogus", code: 2, want: "there is no such event"},
+		{args: "topic create orders -p 3 -c retention.ms=777", want: "=created orders: 3 partitions, 1 replica\n"},
 		{args: "topic create orders", code: 1, want: "TOPIC_ALREADY_EXISTS"},
 		{args: "topic create orders --if-missing", want: "="},
 		{args: "topic create no/good", code: 1, want: `"no/good"`},

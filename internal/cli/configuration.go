@@ -25,7 +25,7 @@ func addConfigFlags(cmd *cobra.Command) {
 		}
 	}
 	flags.String("config", "", "A TOML file with configuration keys (or $"+config.EnvConfig+").")
-	flags.StringArray("set", nil, "KEY=VALUE: set any configuration key; may be repeated. `chronik help configuration` lists them.")
+	flags.StringArray("set", nil, "`KEY=VALUE` of any configuration key; may be repeated. chronik help configuration lists them.")
 }
 
 func firstSentence(doc string) string {

@@ -53,10 +53,10 @@ func newTopicCreate(c *clientFlags) *cobra.Command {
 					return err
 				}
 				var failed []error
-				for _, r := range results.Sorted() {
-					switch {
+				for _, name := range names {
+					switch r := results[name]; {
 					case r.Err == nil:
-						_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s: %d partitions, %d replicas\n", r.Topic, r.NumPartitions, r.ReplicationFactor)
+						_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s: %s, %s\n", r.Topic, counted(int(r.NumPartitions), "partition"), counted(int(r.ReplicationFactor), "replica"))
 						failed = append(failed, err)
 					case ifMissing && strings.Contains(r.Err.Error(), "TOPIC_ALREADY_EXISTS"):
 					default:
@@ -73,6 +73,14 @@ func newTopicCreate(c *clientFlags) *cobra.Command {
 	f.StringArrayVarP(&config, "config", "c", nil, "`KEY=VALUE` of the topic's configuration; may be repeated")
 	f.BoolVar(&ifMissing, "if-missing", false, "a topic that exists is no error")
 	return cmd
+}
+
+// counted is a number of things.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func topicError(what, topic string, err error, message string) error {

@@ -15,7 +15,7 @@ func (h *Handlers) consumerGroupDescribe(_ context.Context, r *Request) Reply {
 	rows := make([]*coordinator.Promise[kmsg.ConsumerGroupDescribeResponseGroup], len(req.Groups))
 	disabled := h.consumerProtocol()
 	for i, id := range req.Groups {
-		if disabled == nil {
+		if disabled == nil && id != "" {
 			rows[i] = h.Groups.ConsumerDescribe(id)
 		}
 	}
@@ -23,6 +23,9 @@ func (h *Handlers) consumerGroupDescribe(_ context.Context, r *Request) Reply {
 		resp := kmsg.NewPtrConsumerGroupDescribeResponse()
 		for i, id := range req.Groups {
 			row, err := kmsg.NewConsumerGroupDescribeResponseGroup(), disabled
+			if err == nil && id == "" {
+				err = kafka.ErrInvalidGroupID.With("the name of a group must not be empty")
+			}
 			if err == nil {
 				row, err = atCoordinator(ctx, h, rows[i], func() *coordinator.Promise[kmsg.ConsumerGroupDescribeResponseGroup] {
 					return h.Groups.ConsumerDescribe(id)

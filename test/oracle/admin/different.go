@@ -26,7 +26,7 @@ func Different(s *pair.Side) {
 
 	alter(s, 1, true, resource(brokerKind, "", change{key: "no.such.broker.key", op: set, value: "1"}))
 	describe(s, topicKind, "compacted-not", "retention.ms")
-	for _, kind := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig} {
+	for _, kind := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeClientMetrics} {
 		describe(s, kind, "x")
 	}
 }

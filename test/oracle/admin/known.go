@@ -17,6 +17,6 @@ var Known = []pair.Difference{
 		Why: "**cleanup.policy=compact** is refused on topics other than the broker's own until there is compaction."},
 	{Asked: `^DescribeConfigs .*"ResourceName":"compacted-not".*"retention.ms".*"IncludeSynonyms":true`, Field: `Resources.Configs.ConfigSynonyms: .*`,
 		Why: "**DescribeConfigs** names the second-choice broker key among a topic key's synonyms too (retention.ms from log.retention.hours); Apache Kafka leaves it out."},
-	{Asked: `^DescribeConfigs .*"CLIENT_METRICS|GROUP_CONFIG`, Field: `Resources(.*)?: .*`,
+	{Asked: `^DescribeConfigs .*"CLIENT_METRICS`, Field: `Resources(.*)?: .*`,
 		Why: "**Configuration** is that of topics, brokers and groups; loggers and client metrics are INVALID_REQUEST."},
 }

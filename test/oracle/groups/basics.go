@@ -9,7 +9,7 @@ import (
 // Basics is the part of Talk that a fake can follow: the life of a group with one member, simple offsets, and what most often
 // goes wrong, at every version.
 func Basics(p *pair.Side) {
-	s := &side{p}
+	s := &side{Side: p}
 	s.groupTopics()
 	for version := int16(0); version <= 6; version++ {
 		s.findCoordinator(version, "g")

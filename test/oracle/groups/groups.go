@@ -19,11 +19,16 @@ const memberIDRequired = 79
 // loading tells the errors of a coordinator that is not there yet.
 func loading(code int16) bool { return code >= 14 && code <= 16 }
 
-type side struct{ *pair.Side }
+type side struct {
+	*pair.Side
+
+	last     int32                                          // the epoch of the last ConsumerGroupHeartbeat's answer
+	assigned *kmsg.ConsumerGroupHeartbeatResponseAssignment // and its assignment
+}
 
 // Talk is about classic consumer groups at every version: keys 8 to 16, 42 and 47, good and bad input.
 func Talk(p *pair.Side) {
-	s := &side{p}
+	s := &side{Side: p}
 	s.groupTopics()
 	s.findCoordinators()
 	for version := int16(0); version <= 9; version++ {
@@ -323,7 +328,7 @@ func (s *side) sync(version int16, group, member string, generation int32, assig
 func (s *side) startSync(version int16, group, member string, generation int32, assign map[string]string, options ...func(*kmsg.SyncGroupRequest)) func() kmsg.Response {
 	req := kmsg.NewPtrSyncGroupRequest()
 	typ, protocol := "consumer", "range"
-	req.Group, req.MemberID, req.Generation, req.ProtocolType, req.Protocol = group, member, generation, &typ, &protocol
+	req.Group, req.MemberID, req.Generation, req.ProtocolType, req.Protocol = group, member, s.real(generation), &typ, &protocol
 	for _, id := range append(append([]string{}, s.IDs...), "x") { // in an order of its own, so that the requests are equal
 		if what, ok := assign[id]; ok {
 			a := kmsg.NewSyncGroupRequestGroupAssignment()
@@ -339,7 +344,7 @@ func (s *side) startSync(version int16, group, member string, generation int32, 
 
 func (s *side) heartbeat(version int16, group, member string, generation int32, instance *string) {
 	req := kmsg.NewPtrHeartbeatRequest()
-	req.Group, req.MemberID, req.Generation, req.InstanceID = group, member, generation, instance
+	req.Group, req.MemberID, req.Generation, req.InstanceID = group, member, s.real(generation), instance
 	pair.Call[*kmsg.HeartbeatResponse](s.Side, version, req)
 }
 
@@ -368,7 +373,7 @@ func (s *side) topicID(name string) [16]byte {
 
 func (s *side) commit(version int16, group, member string, generation int32, metadata string, partitions ...string) {
 	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group, req.MemberID, req.Generation = group, member, generation
+	req.Group, req.MemberID, req.Generation = group, member, s.real(generation)
 	for _, name := range partitions {
 		topic, number, _ := strings.Cut(name, "-")
 		row := kmsg.NewOffsetCommitRequestTopic()

@@ -9,3 +9,8 @@ import (
 func TestAgainstApacheKafka(t *testing.T) {
 	pair.AgainstApacheKafka(t, Settings, Talk, Known...)
 }
+
+// TestNextAgainstApacheKafka is about the protocol of KIP-848.
+func TestNextAgainstApacheKafka(t *testing.T) {
+	pair.AgainstApacheKafkaWith(t, Settings, OfApacheKafka, TalkNext, KnownNext...)
+}

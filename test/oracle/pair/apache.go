@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,10 +19,16 @@ import (
 // CHRONIK_ORACLE is set (make oracle).
 func AgainstApacheKafka(t *testing.T, settings []string, talk func(*Side), known ...Difference) {
 	t.Helper()
+	AgainstApacheKafkaWith(t, settings, nil, talk, known...)
+}
+
+// AgainstApacheKafkaWith is AgainstApacheKafka with more settings of Apache Kafka alone: keys that chronik does not have.
+func AgainstApacheKafkaWith(t *testing.T, settings, more []string, talk func(*Side), known ...Difference) {
+	t.Helper()
 	if os.Getenv("CHRONIK_ORACLE") == "" {
 		t.Skip("SKIPPED: the comparison with Apache Kafka runs with CHRONIK_ORACLE=1 (make oracle)")
 	}
-	apache := &Side{Name: "Apache Kafka", Addr: startApacheKafka(t, settings), Eventually: 500 * time.Millisecond}
+	apache := &Side{Name: "Apache Kafka", Addr: startApacheKafka(t, slices.Concat(settings, more)), Eventually: 500 * time.Millisecond}
 	chronik := &Side{Name: "chronik", Addr: Chronik(t, settings)}
 	apache.Broker, chronik.Broker = 1, 1
 	Both(t, apache, chronik, talk, known)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,8 @@ type Side struct {
 	Patience time.Duration
 	// KeepOpen keeps the connections open to the end: kfake takes a member whose connection is closed for gone.
 	KeepOpen bool
+	// EpochBase is how much higher this server counts a consumer group's epochs (KIP-848) than the other one; it is taken off them.
+	EpochBase int32
 	// Served tells which versions are compared, all if nil; others are not asked.
 	Served func(key, version int16) bool
 }
@@ -195,7 +198,19 @@ func (s *Side) Without(fields ...string) {
 	}
 }
 
+// epochs are fields that count a consumer group's epochs.
+var epochs = regexp.MustCompile(`"(MemberEpoch|AssignmentEpoch|Epoch|Generation)":(\d+)`)
+
 func (s *Side) hide(text string) string {
+	if s.EpochBase != 0 {
+		text = epochs.ReplaceAllStringFunc(text, func(field string) string {
+			m := epochs.FindStringSubmatch(field)
+			if n, _ := strconv.Atoi(m[2]); n > 0 {
+				return fmt.Sprintf("%q:%d", m[1], n-int(s.EpochBase))
+			}
+			return field
+		})
+	}
 	for i, id := range s.IDs {
 		text = strings.ReplaceAll(text, id, "<"+strconv.Itoa(i)+">")
 	}

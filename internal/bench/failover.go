@@ -22,6 +22,8 @@ type FailoverOptions struct {
 	Kill      string   // a command that interrupts node $NODE
 	Restart   string   // a command that brings it back
 
+	Commits bool // commit offsets of groups instead of producing
+
 	Driver string        // raw or client, as everywhere; raw asks for leaders all the time, client is franz-go
 	Count  int           // interruptions in all, of leaders, followers and controllers in turn
 	Pause  time.Duration // freeze a node for so long (SIGSTOP) instead of killing it; 0 kills
@@ -55,6 +57,7 @@ type Interruption struct {
 // FailoverReport is the outcome of Failover.
 type FailoverReport struct {
 	Kind          string                   `json:"kind"` // kill, pause or stop
+	What          string                   `json:"what"` // acks=all, or a commit of offsets
 	Driver        string                   `json:"driver"`
 	Interruptions []Interruption           `json:"interruptions"`
 	Median        time.Duration            `json:"median_ns"`
@@ -80,12 +83,15 @@ func Failover(ctx context.Context, o FailoverOptions) (r *FailoverReport, err er
 		return nil, err
 	}
 	defer cluster.close()
-	f := &failover{o: &o, cluster: cluster, r: &FailoverReport{Kind: "kill", Driver: o.Driver, ByTarget: map[string]time.Duration{}}}
+	f := &failover{o: &o, cluster: cluster, r: &FailoverReport{Kind: "kill", What: "acks=all", Driver: o.Driver, ByTarget: map[string]time.Duration{}}}
 	switch {
 	case o.Pause > 0:
 		f.r.Kind = "pause"
 	case o.Stop:
 		f.r.Kind = "stop"
+	}
+	if o.Commits {
+		f.r.What = "a commit of offsets"
 	}
 	if err := f.prepare(ctx); err != nil {
 		return nil, err
@@ -107,10 +113,12 @@ type failover struct {
 	o       *FailoverOptions
 	cluster failoverCluster
 	topic   string
-	watch   *leaderWatch
-	probes  []*probe
-	stop    context.CancelFunc
-	r       *FailoverReport
+	// committed is the topic whose offsets are committed.
+	committed string
+	watch     *leaderWatch
+	probes    []*probe
+	stop      context.CancelFunc
+	r         *FailoverReport
 }
 
 func (f *failover) close() {
@@ -159,9 +167,9 @@ func (f *failover) interrupt(ctx context.Context, target string) error {
 		i.Outage, i.Details = f.slowest(began)
 	}
 	f.r.add(i)
-	what := "acks=all again after"
+	what := f.r.What + " again after"
 	if f.o.Stop {
-		what = "the slowest acks=all took"
+		what = "the slowest " + f.r.What + " took"
 	}
 	_, err = fmt.Fprintf(f.o.Out, "%-10s node %d (%s): %s %s (%s); every replica in sync %s after it was back\n",
 		target, node, was, what, short(i.Outage), i.Details, short(i.Healed))
@@ -192,7 +200,7 @@ func (f *failover) outage(ctx context.Context, began time.Time) (worst time.Dura
 				break
 			}
 			if time.Now().After(end) {
-				return 0, "", fmt.Errorf("%s/%d took no acks=all for %v; the last error: %s", f.topic, p.partition, failoverPatience, p.lastError())
+				return 0, "", fmt.Errorf("%s/%d took no %s for %v; the last error: %s", f.topic, p.partition, f.r.What, failoverPatience, p.lastError())
 			}
 			if err := sleep(ctx, time.Millisecond); err != nil {
 				return 0, "", err
@@ -247,8 +255,8 @@ func (r *FailoverReport) WriteTable(w io.Writer) error {
 	for _, t := range slices.Sorted(maps.Keys(r.ByTarget)) {
 		targets = append(targets, fmt.Sprintf("%s %s", t, short(r.ByTarget[t])))
 	}
-	_, err := fmt.Fprintf(w, "%d of kind %s, driver %s: acks=all took %s (median), %s (worst)\nworst of each target: %s\nread back: %s\n",
-		len(r.Interruptions), r.Kind, r.Driver, short(r.Median), short(r.Worst), strings.Join(targets, ", "), r.Verified)
+	_, err := fmt.Fprintf(w, "%d of kind %s, driver %s: %s took %s (median), %s (worst)\nworst of each target: %s\nread back: %s\n",
+		len(r.Interruptions), r.Kind, r.Driver, r.What, short(r.Median), short(r.Worst), strings.Join(targets, ", "), r.Verified)
 	return err
 }
 

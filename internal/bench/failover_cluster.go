@@ -184,6 +184,9 @@ const failoverPartitions = 2
 
 // prepare makes the topic and starts the probes.
 func (f *failover) prepare(ctx context.Context) error {
+	if f.o.Commits {
+		return f.prepareCommits(ctx)
+	}
 	f.topic = fmt.Sprintf("bench-failover-%08x", rand.Uint32())
 	client, err := kgo.NewClient(kgo.SeedBrokers(f.cluster.bootstrap()...))
 	if err != nil {
@@ -198,6 +201,7 @@ func (f *failover) prepare(ctx context.Context) error {
 	f.stop = stop
 	for i := range int32(failoverPartitions) {
 		p := &probe{topic: f.topic, partition: i, watch: f.watch, ended: make(chan struct{})}
+		p.answer = func(response []byte) (int64, error) { return producedAt(response, f.topic) }
 		p.produce = p.raw
 		closeClient := func() {}
 		if f.o.Driver == DriverClient {
@@ -219,6 +223,9 @@ func (f *failover) prepare(ctx context.Context) error {
 
 // verify stops the probes and reads back what they had acknowledged: each record at its offset, with its number.
 func (f *failover) verify(ctx context.Context) error {
+	if f.o.Commits {
+		return f.verifyCommits(ctx)
+	}
 	f.stop()
 	for _, p := range f.probes {
 		<-p.ended

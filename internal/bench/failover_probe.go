@@ -37,8 +37,12 @@ type probe struct {
 
 	// produce returns once the record is acknowledged, however often that takes a new attempt, or ctx ends.
 	produce func(ctx context.Context, number uint64) (offset int64, err error)
-	conn    net.Conn
-	addr    string
+	// answer reads what the raw driver is answered.
+	answer func(response []byte) (offset int64, err error)
+	group  string // that commits, of a probe of commits
+	tried  uint64 // the last number that was tried; for whoever knows that the probe has ended
+	conn   net.Conn
+	addr   string
 
 	mu struct {
 		sync.Mutex
@@ -51,6 +55,7 @@ func (p *probe) run(ctx context.Context) {
 	defer close(p.ended)
 	for number := uint64(1); ctx.Err() == nil; number++ {
 		sent := time.Now()
+		p.tried = number
 		offset, err := p.produce(ctx, number)
 		if err != nil {
 			p.note(err)
@@ -124,6 +129,11 @@ func (p *probe) raw(ctx context.Context, number uint64) (int64, error) {
 		return 0, err
 	}
 	frame, _ := produceFrame(p.topic, p.partition, -1, batch)
+	return p.insist(ctx, frame)
+}
+
+// insist sends a frame until it is answered without an error, or ctx ends.
+func (p *probe) insist(ctx context.Context, frame []byte) (int64, error) {
 	for {
 		offset, err := p.attempt(ctx, frame)
 		if err == nil || ctx.Err() != nil {
@@ -170,7 +180,7 @@ func (p *probe) attempt(ctx context.Context, frame []byte) (int64, error) {
 			answer <- produced{0, err}
 			return
 		}
-		offset, err := producedAt(response, p.topic)
+		offset, err := p.answer(response)
 		answer <- produced{offset, err}
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)

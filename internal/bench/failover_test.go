@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // untouched is a cluster that nothing ever happens to.
@@ -19,16 +21,23 @@ func (u untouched) prefer(context.Context, string)                 {}
 func (u untouched) close()                                         {}
 
 func untouchedFailover(t *testing.T, driver string) *failover {
+	return untouchedCommits(t, driver, false)
+}
+
+func untouchedCommits(t *testing.T, driver string, commits bool) *failover {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(3))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	f := &failover{o: &FailoverOptions{Driver: driver, Settle: time.Millisecond}, cluster: untouched{c.ListenAddrs()},
+	f := &failover{o: &FailoverOptions{Driver: driver, Commits: commits, Settle: time.Millisecond}, cluster: untouched{c.ListenAddrs()},
 		r: &FailoverReport{Kind: "kill", ByTarget: map[string]time.Duration{}}}
 	if f.o.Out == nil {
 		f.o.Out = &strings.Builder{}
+	}
+	if commits {
+		makeTopic(t, c.ListenAddrs(), commitTopic)
 	}
 	if err := f.prepare(t.Context()); err != nil {
 		t.Fatal(err)
@@ -51,6 +60,33 @@ func TestFailoverMeasuresAndVerifies(t *testing.T) {
 		if len(f.r.Interruptions) != 3 || f.r.Worst == 0 || f.r.Acked == 0 || f.r.Verified == "" {
 			t.Errorf("%s: %+v", driver, f.r)
 		}
+	}
+}
+
+func makeTopic(t *testing.T, addrs []string, topic string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(addrs...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := kadm.NewClient(client).CreateTopic(t.Context(), 3, 3, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kfake's coordinators are not the leaders of a topic, so that only a client finds them.
+func TestFailoverOfCommits(t *testing.T) {
+	f := untouchedCommits(t, DriverClient, true)
+	if _, _, err := f.outage(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.verify(t.Context()); err != nil || f.r.Acked == 0 {
+		t.Errorf("%+v: %v", f.r, err)
+	}
+	f.probes[0].mu.acks = append(f.probes[0].mu.acks, probeAck{number: 1 << 40})
+	if err := f.verifyCommits(t.Context()); err == nil || !strings.Contains(err.Error(), "LOST") {
+		t.Errorf("a lost commit: %v", err)
 	}
 }
 

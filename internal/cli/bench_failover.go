@@ -31,6 +31,7 @@ Driver "raw" asks all nodes for the leaders every 20 ms, so that it measures the
 to look for new leaders every 100 ms (by itself it does so every 5 s).`,
 		Example: `  chronik bench failover
   chronik bench failover --count 9 --pause 8s
+  chronik bench failover --commits --at-most 2s
   chronik bench failover -b a:9092,b:9092,c:9092 --kill 'ssh node$NODE pkill -9 chronik' --restart 'ssh node$NODE systemctl start chronik'`,
 		Args: cobra.NoArgs,
 	}
@@ -68,6 +69,7 @@ to look for new leaders every 100 ms (by itself it does so every 5 s).`,
 	f.StringArrayVar(&o.Set, "set", nil, "`KEY=VALUE` of the configuration of nodes that are started; may be repeated")
 	f.StringVar(&o.Kill, "kill", "", "shell `COMMAND` that interrupts node $NODE of the cluster at --bootstrap")
 	f.StringVar(&o.Restart, "restart", "", "shell `COMMAND` that brings node $NODE back")
+	f.BoolVar(&o.Commits, "commits", false, "commit the offsets of groups instead of producing: what is measured is the failover of coordinators")
 	f.StringVar(&o.Driver, "driver", bench.DriverRaw, "raw or client (franz-go)")
 	f.IntVar(&o.Count, "count", 30, "interruptions in all")
 	f.DurationVar(&o.Pause, "pause", 0, "freeze nodes for so long instead of killing them")

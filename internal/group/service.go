@@ -201,13 +201,14 @@ func (s *Service) partition(group string) (*metadata.Partition, error) {
 	if topic == nil || topic.Partitions.Len() == 0 {
 		return nil, coordinator.Elsewhere("there is no topic %s yet: ask for the coordinator", kafka.OffsetsTopic)
 	}
-	p := topic.Partitions.At(partitionFor(group, topic.Partitions.Len()))
+	p := topic.Partitions.At(PartitionFor(group, topic.Partitions.Len()))
 	s.led(topic, p)
 	return p, nil
 }
 
-// partitionFor is Kafka's: the absolute value of Java's String.hashCode, modulo the number of partitions.
-func partitionFor(group string, partitions int) int32 {
+// PartitionFor is the partition of __consumer_offsets that a group belongs to, as Kafka has it: the absolute value of Java's
+// String.hashCode, modulo the number of partitions.
+func PartitionFor(group string, partitions int) int32 {
 	h := javaHash(group)
 	if h == math.MinInt32 {
 		h = 0

@@ -31,10 +31,10 @@ func TestPartitionFor(t *testing.T) {
 			t.Errorf("hash of %q is %d, want %d", s, got, want)
 		}
 	}
-	if got := partitionFor("polygenelubricants", 50); got != 0 {
+	if got := PartitionFor("polygenelubricants", 50); got != 0 {
 		t.Errorf("partition %d for the smallest integer, want 0", got)
 	}
-	if got := partitionFor("hello", 50); got != 22 {
+	if got := PartitionFor("hello", 50); got != 22 {
 		t.Errorf("partition %d", got)
 	}
 }

@@ -3,17 +3,11 @@ package broker
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -32,6 +26,7 @@ import (
 	"chronik/internal/clock"
 	"chronik/internal/config"
 	"chronik/internal/vfs"
+	"chronik/test/cert"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -366,38 +361,9 @@ func TestSyncErrorIsFatal(t *testing.T) {
 	}
 }
 
-// certificate makes a self-signed certificate for 127.0.0.1, and the files that a node reads.
-func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := errors.Join(os.WriteFile(certFile, cert, 0o600),
-		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	pool = x509.NewCertPool()
-	pool.AppendCertsFromPEM(cert)
-	return certFile, keyFile, pool
-}
-
 // Each listener tells its clients its own addresses: all that a TLS client does stays on the TLS listener.
 func TestTLSBesidePlain(t *testing.T) {
-	certFile, keyFile, pool := certificate(t)
+	certFile, keyFile, pool := cert.Write(t, t.TempDir(), "chronik test", 1)
 	n := startNode(t, load(t, t.TempDir(), "kafka=127.0.0.1:0,tls://127.0.0.1:0", "tls.cert="+certFile, "tls.key="+keyFile), vfs.OS{})
 	defer n.stop(t)
 	addrs, _ := n.Serves()

@@ -3,15 +3,8 @@ package clients
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"chronik/test/cert"
 	"chronik/test/node"
 )
 
@@ -28,8 +22,7 @@ import (
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	roots := writeCertificate(t, certFile, keyFile, 1)
+	certFile, keyFile, roots := cert.Write(t, dir, "chronik test", 1)
 	addr := node.FreeAddr(t)
 	n := node.New(t, filepath.Join(dir, "data"), "--kafka", "tls://"+addr, "--tls-cert", certFile, "--tls-key", keyFile)
 	n.Start()
@@ -69,7 +62,7 @@ func TestTLS(t *testing.T) {
 	})
 	t.Run("reload", func(t *testing.T) {
 		before := n.Pid()
-		roots := writeCertificate(t, certFile, keyFile, 2)
+		_, _, roots := cert.Write(t, dir, "chronik test", 2)
 		for deadline := time.Now().Add(time.Minute); serial(t, addr) != 2; time.Sleep(200 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the node still shows its first certificate")
@@ -137,38 +130,4 @@ func serial(t *testing.T, addr string) int64 {
 	}
 	defer func() { _ = c.Close() }()
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
-}
-
-// writeCertificate makes a self-signed certificate for 127.0.0.1 and returns whom to trust.
-func writeCertificate(t *testing.T, certFile, keyFile string, serial int64) *x509.CertPool {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "chronik test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{keyFile: {Type: "PRIVATE KEY", Bytes: raw}, certFile: {Type: "CERTIFICATE", Bytes: der}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
-	return roots
 }

@@ -57,6 +57,8 @@ type classic struct {
 	newMember   bool           // one came since the initial delay was last extended
 
 	subscribed map[string]struct{} // topics of all members; nil if they are not known
+	implied    bool                // by offsets in the log, not by a record of its own
+	unled      bool                // the log says that it is to rebalance: see Machine.downgraded
 }
 
 func newClassic(id string, now int64) *classic {

@@ -76,7 +76,7 @@ type classicMember struct {
 func newConsumerGroup(id string) *consumerGroup {
 	return &consumerGroup{
 		id: id, targetEpoch: -1, members: map[string]*consumerMember{}, static: map[string]string{},
-		targets: map[string]assign.Assignment{}, regexes: map[string]resolvedRegex{}, stale: true,
+		targets: map[string]assign.Assignment{}, regexes: map[string]resolvedRegex{}, owners: map[kafka.TopicPartition]string{}, stale: true,
 	}
 }
 

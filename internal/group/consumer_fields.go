@@ -34,7 +34,7 @@ func (f *fields) done() error {
 	switch {
 	case f.err != nil:
 		return f.err
-	case f.Complete() != nil:
+	case !f.Ok(), len(f.Src) > 0:
 		return errShort
 	}
 	return nil

@@ -29,6 +29,7 @@ func (m *Machine) replayConsumer(kind int16, rec coordinator.Replayed) error {
 	}
 	if g == nil {
 		g = newConsumerGroup(group)
+		g.owners = nil // until all is read
 		m.consumers[group] = g
 	}
 	f := valueOf(rec.Value)
@@ -158,6 +159,11 @@ func (m *Machine) replayTombstone(g *consumerGroup, kind int16, name string) {
 // sweep forgets, after a replay, what stands for members that the log does not know as such, and groups of which it has nothing but
 // that: where a group's or member's removal and the compaction of the log met, single records may be left.
 func (m *Machine) sweep() {
+	for id, g := range m.groups { // any order: each group by itself
+		if g.implied && m.offsets[id] == nil { // the offsets are gone that it stood for
+			delete(m.groups, id)
+		}
+	}
 	for id, g := range m.consumers { // any order: each group by itself
 		for member := range g.targets {
 			if g.members[member] == nil {

@@ -68,7 +68,7 @@ func (j *joining) cause(resubscribed bool) Rebalance {
 	return r
 }
 
-func (mb *consumerMember) client() string { return mb.clientID + mb.clientHost }
+func (mb *consumerMember) client() string { return clientOf(mb.clientID, mb.clientHost) }
 
 // replace gives a static member's place, with all that it has and that is meant for it, to a new process with its
 // group.instance.id, which begins at epoch 0. It returns the new member as the old one was.
@@ -100,6 +100,9 @@ func sameString(a, b *string) bool { return a == b || a != nil && b != nil && *a
 
 // raise begins another epoch of the group.
 func (m *Machine) raise(tx *coordinator.Tx, g *consumerGroup, why Rebalance) {
+	if g.stale {
+		m.resolveAll(tx, g)
+	}
 	g.epoch++
 	g.hash, g.stale = m.metadataHash(g), false
 	tx.Append(epochRecord(g))

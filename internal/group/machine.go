@@ -84,8 +84,11 @@ func (m *Machine) Loaded(tx *coordinator.Tx) {
 		for _, mb := range g.members {
 			m.resetSession(tx, g, mb)
 		}
-		if len(g.members) > m.limits().MaxSize {
+		switch {
+		case len(g.members) > m.limits().MaxSize:
 			m.prepareRebalance(tx, g, cause{what: "the group is larger than group.max.size"})
+		case g.unled && len(g.members) > 0:
+			m.prepareRebalance(tx, g, cause{what: "the group has become a classic one and has not rebalanced since"})
 		}
 	}
 	m.scheduleExpiry(tx)

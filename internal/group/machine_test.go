@@ -26,6 +26,7 @@ type script struct {
 	now     time.Time
 	ids     int
 	limits  Limits
+	topics  *fakeTopics
 	written []coordinator.Record
 	waiting []waiting
 	out     strings.Builder
@@ -48,6 +49,12 @@ func newScript(t *testing.T) *script {
 func (s *script) fresh() {
 	s.timers = coordinator.NewTimers()
 	s.m = New(func() Limits { return s.limits }, func() string { s.ids++; return strconv.Itoa(s.ids) }, slog.New(slog.DiscardHandler))
+	s.m.SetTopics(func() Topics {
+		if s.topics == nil {
+			return noTopics{}
+		}
+		return s.topics
+	})
 }
 
 // do runs one operation as a shard would, and tells the records and the answers that it made.
@@ -68,6 +75,9 @@ func (s *script) do(op func(tx *coordinator.Tx)) {
 }
 
 func printRecord(rec coordinator.Record) string {
+	if isConsumerRecord(rec) {
+		return printConsumerRecord(rec)
+	}
 	switch binary.BigEndian.Uint16(rec.Key) {
 	case groupKeyVersion:
 		k, v := kmsg.NewGroupMetadataKey(), kmsg.NewGroupMetadataValue()
@@ -83,8 +93,8 @@ func printRecord(rec coordinator.Record) string {
 		out := fmt.Sprintf("group %s v%d type=%q gen=%d protocol=%s leader=%s since=%d", k.Group, v.Version, v.ProtocolType,
 			v.Generation, str(v.Protocol), str(v.Leader), v.CurrentStateTimestamp)
 		for _, m := range v.Members {
-			out += fmt.Sprintf("\n  %s instance=%s client=%s%s session=%d rebalance=%d assignment=%q", m.MemberID,
-				str(m.InstanceID), m.ClientID, m.ClientHost, m.SessionTimeoutMillis, m.RebalanceTimeoutMillis, m.Assignment)
+			out += fmt.Sprintf("\n  %s instance=%s client=%s%s session=%d rebalance=%d assignment=%s", m.MemberID,
+				str(m.InstanceID), m.ClientID, m.ClientHost, m.SessionTimeoutMillis, m.RebalanceTimeoutMillis, printAssigned(m.Assignment))
 		}
 		return out
 	default:
@@ -240,7 +250,9 @@ func (s *script) run(d *datadriven.TestData) string {
 		s.limits.MaxSize = a.num("size", s.limits.MaxSize)
 		s.limits.RecordMaxBytes = a.num("record", s.limits.RecordMaxBytes)
 	default:
-		return "unknown command " + d.Cmd
+		if !s.runConsumer(d, group) {
+			return "unknown command " + d.Cmd
+		}
 	}
 	return s.out.String()
 }
@@ -280,6 +292,9 @@ func (s *script) join(a args, group string) {
 		name, topics, _ := strings.Cut(p, ":")
 		row := kmsg.NewJoinGroupRequestProtocol()
 		row.Name, row.Metadata = name, subscription(strings.Split(topics, "+"))
+		if a.HasArg("owned") {
+			row.Metadata = ownedSubscription(strings.Split(topics, "+"), a.vals("owned"))
+		}
 		r.Protocols = append(r.Protocols, row)
 	}
 	req := &JoinRequest{JoinGroupRequest: r, ClientID: a.str("client", "c"), ClientHost: "/h"}
@@ -298,14 +313,14 @@ func (s *script) sync(a args, group string) {
 	for _, x := range a.vals("assign") {
 		row := kmsg.NewSyncGroupRequestGroupAssignment()
 		id, what, _ := strings.Cut(x, ":")
-		row.MemberID, row.MemberAssignment = id, []byte(what)
+		row.MemberID, row.MemberAssignment = id, assignmentBytes(what)
 		r.GroupAssignment = append(r.GroupAssignment, row)
 	}
 	req := &SyncRequest{SyncGroupRequest: r}
 	req.Prepare()
 	p := coordinator.NewPromise[*kmsg.SyncGroupResponse]()
 	park(s, a.str("as", "sync"), p, func(r *kmsg.SyncGroupResponse) string {
-		return fmt.Sprintf("%s %q", errName(r.ErrorCode), r.MemberAssignment)
+		return errName(r.ErrorCode) + " " + printAssigned(r.MemberAssignment)
 	})
 	s.do(func(tx *coordinator.Tx) { s.m.Sync(tx, req, p) })
 }

@@ -145,7 +145,7 @@ func (m *Machine) downgrade(tx *coordinator.Tx, g *consumerGroup, gone []*consum
 			staying = append(staying, mb)
 		}
 	}
-	next := m.downgraded(tx, g, staying)
+	next := m.downgraded(tx, g, staying, true)
 	m.caused(g.id, why)
 	m.prepareRebalance(tx, next, cause{})
 	return nil
@@ -168,7 +168,7 @@ func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *c
 	}
 	g.targets[j.next.id] = target
 	resubscribed := !slices.Equal(replaced.topics, j.next.topics) || replaced.regex != ""
-	next := m.downgraded(tx, g, staying)
+	next := m.downgraded(tx, g, staying, resubscribed)
 	resp := classicJoined(j.next)
 	resp.Generation = next.generation
 	if resubscribed {
@@ -181,8 +181,9 @@ func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *c
 }
 
 // downgraded puts a stable classic group with these members, and what the target assignment means for each, into the place of the
-// consumer group.
-func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*consumerMember) *classic {
+// consumer group. If it is to rebalance, the record names no leader: should another coordinator load it before the members have
+// joined again, it lets them (see Loaded), since nobody else knows that partitions have no owner.
+func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*consumerMember, rebalances bool) *classic {
 	next := newClassic(g.id, tx.Millis())
 	next.state, next.previous = Stable, Empty
 	for _, mb := range staying {
@@ -206,7 +207,12 @@ func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*co
 	}
 	delete(m.consumers, g.id)
 	m.groups[g.id] = next
+	leader := next.leader
+	if rebalances {
+		next.leader = ""
+	}
 	tx.Append(groupRecord(next))
+	next.leader = leader
 	for _, mb := range next.members {
 		m.resetSession(tx, next, mb)
 	}

@@ -311,6 +311,14 @@ func FuzzReplay(f *testing.F) {
 	} {
 		f.Add(rec.Key, rec.Value)
 	}
+	cg := newConsumerGroup("g")
+	cm := &consumerMember{id: "m", topics: []string{"t"}, assigned: held{{kafka.TopicID{1}, []int32{1}, []int32{2}}}, classic: &classicMember{protocols: g.members[0].protocols}}
+	for _, rec := range []coordinator.Record{
+		epochRecord(cg), memberRecord("g", cm), targetEpochRecord(cg), targetRecord("g", "m", cm.assigned.assignment()), positionRecord("g", cm),
+		regexRecord("g", "r", resolvedRegex{topics: []string{"t"}}), epochTombstone("g"), memberTombstone("g", "m"), positionTombstone("g", "m"),
+	} {
+		f.Add(rec.Key, rec.Value)
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		m := New(func() Limits { return Limits{MaxSize: 10} }, func() string { return "" }, slog.New(slog.DiscardHandler))
 		for range 2 {
@@ -324,6 +332,17 @@ func FuzzReplay(f *testing.F) {
 				t.Fatalf("group %s: %d members, %d IDs", id, len(g.members), len(g.byID))
 			}
 			_ = m.Describe(id, 6)
+		}
+		for id, g := range m.consumers {
+			if len(g.order) != len(g.members) {
+				t.Fatalf("group %s: %d members, order %v", id, len(g.members), g.order)
+			}
+			_ = m.ConsumerDescribe(id)
+			for _, mb := range g.members {
+				if err := m.Replay(coordinator.Replayed{Record: positionRecord(id, mb)}); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	})
 }

@@ -131,7 +131,7 @@ func (m *Machine) replayOffset(rec coordinator.Replayed) error {
 		c.expireTime = v.ExpireTimestamp
 	}
 	if m.groups[key.Group] == nil {
-		m.create(key.Group, c.commitTime)
+		m.create(key.Group, c.commitTime).implied = true
 	}
 	m.putOffset(key.Group, key.Topic, c)
 	return nil
@@ -173,6 +173,7 @@ func (m *Machine) replayGroup(rec coordinator.Replayed) error {
 		g.add(mb)
 		g.state = Stable
 	}
+	g.unled = v.Leader == nil
 	if g.byID[g.leader] == nil {
 		g.leader = ""
 		if len(g.members) > 0 {

@@ -81,7 +81,7 @@ var topicDefaultKeys = []Key{
 		"The number of partitions of __consumer_offsets, fixed when the first group comes; -1 for 4 on one or two nodes and 16 on more.").valid("-1, or 1 to 100000"),
 	number("offsets.topic.replication.factor", Short, -1, -1, math.MaxInt16, func(c *Config) *int16 { return &c.OffsetsTopicReplicationFactor },
 		"The replication factor of __consumer_offsets; -1 for the cluster's default.").valid("-1, or at least 1"),
-	number("offsets.topic.segment.bytes", Int, 100*mib, 1, math.MaxInt32, func(c *Config) *int32 { return &c.OffsetsTopicSegmentBytes },
+	number("offsets.topic.segment.bytes", Int, 100*mib, mib, math.MaxInt32, func(c *Config) *int32 { return &c.OffsetsTopicSegmentBytes },
 		"The segment.bytes of __consumer_offsets."),
 }
 

@@ -21,6 +21,8 @@ type cluster struct {
 	net   *simnet.Network
 	nodes []*node
 	trace *trace
+	// compacted are the partitions that every replica compacts by itself, so that they are equal only to who folds them.
+	compacted map[string]bool
 
 	background sync.WaitGroup // what later started
 	mu         struct {
@@ -46,8 +48,10 @@ func newCluster(p *plan) (*cluster, error) {
 		cfg, err := config.Load(config.Sources{Set: append([]string{
 			"data=" + dataDir, "http=", fmt.Sprintf("kafka=%s:%d", nodeIP(id), kafkaPort), fmt.Sprintf("node.id=%d", id),
 			"wal.file.bytes=1048576", "wal.max.bytes=8388608", "metadata.wal.file.bytes=1048576", "checkpoint.bytes=1048576",
-			"offsets.topic.num.partitions=3", "offsets.topic.segment.bytes=16384", "group.min.session.timeout.ms=1000",
-			"log.cleaner.backoff.ms=200", "log.cleaner.min.cleanable.ratio=0.01", "log.cleaner.min.compaction.lag.ms=2000",
+			"offsets.topic.num.partitions=3", "group.min.session.timeout.ms=1000",
+			"group.consumer.min.session.timeout.ms=1000", "group.consumer.session.timeout.ms=3000",
+			"group.consumer.min.heartbeat.interval.ms=100", "group.consumer.heartbeat.interval.ms=400",
+			"log.cleaner.backoff.ms=200", "log.cleaner.min.cleanable.ratio=0.01", "log.cleaner.min.compaction.lag.ms=2000", "log.cleaner.max.compaction.lag.ms=3000",
 			"log.cleaner.delete.retention.ms=5000",
 			"cluster.voters=" + strings.Join(voters, ","),
 		}, p.set...)})

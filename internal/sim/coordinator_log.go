@@ -157,7 +157,7 @@ func (l *coordinatorLog) commit(s *loggedPartition, h *groupHistory, c *grouplog
 func (l *coordinatorLog) committer(h *groupHistory, g *grouplog.Group, a *attempt, at int64) {
 	if h.consumer {
 		owned, known := g.Owned[a.member]
-		if (known || g.Sure) && (!known || owned.Epoch != a.epoch) {
+		if (known || g.Sure) && (!known || !owned.Allows(a.partition, a.epoch)) {
 			l.fail("invariant 15: %v stands at offset %d of the coordinator's log, where that member is %s", a, at, owned)
 		}
 		return

@@ -110,6 +110,8 @@ type protocol interface {
 	heartbeat()
 	leave()
 	interval() time.Duration
+	// disowns tells whether commits of a partition under an earlier generation or epoch must be refused.
+	disowns(partition int32) bool
 }
 
 func (p *membership) String() string { return fmt.Sprintf("%s (%s)", p.name, p.id) }
@@ -349,6 +351,9 @@ func (p *membership) replay() {
 	}
 	old := p.stale[p.rng.IntN(len(p.stale))]
 	q := p.rng.Int32N(int32(p.plan.partitions))
+	if !p.protocol.disowns(q) {
+		return
+	}
 	acked, code := p.send(old.id, old.epoch, map[int32]int64{q: 0})
 	if len(acked) > 0 {
 		p.fail("invariant 15: a commit of member %s in generation %d was acknowledged to %s, who was told of generation %d (code %d)", old.id, old.epoch, p, p.epoch, code)

@@ -26,6 +26,8 @@ func (m *classicMember) instanceID() *string {
 	return &m.instance
 }
 
+func (m *classicMember) disowns(int32) bool { return true }
+
 const assignorName = "range"
 
 // join takes part in a generation: JoinGroup, SyncGroup, and where the group is.

@@ -40,6 +40,11 @@ func (m *consumerMember) behind() bool {
 	return m.full || !m.told || !slices.Equal(m.owned, m.target)
 }
 
+// disowns: an epoch that lies behind is good for what the member has had since then (KIP-1251).
+func (m *consumerMember) disowns(partition int32) bool {
+	return !m.behind() && !slices.Contains(m.owned, partition)
+}
+
 func (m *consumerMember) request() *kmsg.ConsumerGroupHeartbeatRequest {
 	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	req.Version, req.Group, req.MemberID, req.MemberEpoch = 1, m.group.name, m.id, m.epoch

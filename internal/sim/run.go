@@ -94,8 +94,10 @@ func (c *cluster) phases(w *workload, m *nemesis) {
 	if len(c.failures()) > 0 || !c.converge("at the end") {
 		return
 	}
+	c.noteCompacted(c.nodes[0].image(), c.nodes[0].cfg)
 	m.each(func(n *node) { n.stop(20 * time.Second) })
 	c.checkDisks()
+	c.checkFolds()
 }
 
 func (c *cluster) createTopic() bool {

@@ -50,12 +50,19 @@ type program struct {
 	total  int // of "end"
 	errors []string
 	stderr strings.Builder
+	hear   func(line string) // takes the lines, if it is not nil
 }
 
 func start(t *testing.T, name, binary string, args ...string) *program {
 	t.Helper()
-	ctx := within(t, 8*time.Minute)
-	p := &program{name: name, cmd: exec.CommandContext(ctx, binary, args...), ended: make(chan struct{}), said: map[string]map[[2]int64][]string{}, count: map[string]int{}, total: -1}
+	p := &program{name: name, cmd: exec.CommandContext(within(t, 8*time.Minute), binary, args...)}
+	p.start(t)
+	return p
+}
+
+func (p *program) start(t *testing.T) {
+	t.Helper()
+	p.ended, p.said, p.count, p.total = make(chan struct{}), map[string]map[[2]int64][]string{}, map[string]int{}, -1
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
@@ -66,12 +73,15 @@ func start(t *testing.T, name, binary string, args ...string) *program {
 		err = p.cmd.Start()
 	}
 	if err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	if p.hear == nil {
+		p.hear = p.line
 	}
 	go func() {
 		defer close(p.ended)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			p.line(lines.Text())
+			p.hear(lines.Text())
 		}
 		if err := p.cmd.Wait(); err != nil {
 			p.fail(err.Error())
@@ -84,7 +94,6 @@ func start(t *testing.T, name, binary string, args ...string) *program {
 			t.Logf("%s says at the end:\n%s", p.name, said[max(0, len(said)-6000):])
 		}
 	})
-	return p
 }
 
 func (p *program) line(line string) {

@@ -21,10 +21,11 @@ func readAssignment(key, value []byte) (group, member string, a *Assignment, err
 	}
 	v := fields{rest: value}
 	version := v.int16()
-	a = &Assignment{Epoch: v.int32()}
+	a = &Assignment{Epoch: v.int32(), Since: map[int32]int32{}}
 	v.int32() // the epoch before
 	v.take(1) // its state
-	a.Partitions = append(v.topics(), v.topics()...)
+	v.topics(a)
+	v.topics(a) // what it gives up
 	slices.Sort(a.Partitions)
 	if v.err != nil || version > 1 {
 		return group, member, nil, fmt.Errorf("value %q of a member's assignment, version %d: %v", value, version, v.err)
@@ -65,28 +66,35 @@ func (f *fields) uvarint() int {
 	return int(v)
 }
 
-// tags skips tagged fields.
-func (f *fields) tags() {
-	for range f.uvarint() {
-		f.uvarint()
-		f.take(f.uvarint())
-	}
-}
-
-// topics are the partitions of an array of topics; there is one topic in a run.
-func (f *fields) topics() []int32 {
-	var partitions []int32
+// topics adds the partitions of an array of topics; there is one topic in a run. Tag 0 says since when (KIP-1251).
+func (f *fields) topics(a *Assignment) {
 	for range f.uvarint() - 1 {
 		f.take(16)
+		var partitions []int32
 		for range f.uvarint() - 1 {
 			partitions = append(partitions, f.int32())
 		}
-		f.tags()
+		since := slices.Repeat([]int32{a.Epoch}, len(partitions))
+		for range f.uvarint() {
+			tag, content := f.uvarint(), fields{}
+			content.rest = f.take(f.uvarint())
+			if n := 0; tag == 0 {
+				for range content.uvarint() - 1 {
+					if n < len(since) {
+						since[n] = content.int32()
+					}
+					n++
+				}
+			}
+		}
 		if f.err != nil {
-			return nil
+			return
+		}
+		for i, p := range partitions {
+			a.Partitions = append(a.Partitions, p)
+			a.Since[p] = since[i]
 		}
 	}
-	return partitions
 }
 
 // readMember reads what a member under KIP-848 is (kind 5); the client ID is empty for a tombstone.

@@ -44,6 +44,14 @@ type Member struct {
 type Assignment struct {
 	Epoch      int32
 	Partitions []int32
+	Since      map[int32]int32 // the epoch in which it got each
+}
+
+// Allows tells whether a commit under an epoch is one of who has the partition: that is so from the epoch in which the member
+// got it (KIP-1251).
+func (a *Assignment) Allows(partition, epoch int32) bool {
+	since, has := a.Since[partition]
+	return has && since <= epoch && epoch <= a.Epoch
 }
 
 func (a *Assignment) String() string {

@@ -13,11 +13,7 @@ import (
 
 // TestOneNameOneProcess: a second node under a broker ID in use is refused while the first one lives.
 func TestOneNameOneProcess(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 19, 3, time.Second)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 19, 3, time.Second, nil, func(t *testing.T, l *lives) {
 		victim := l.machines[2]
 		reg := metadata.RegisterBroker{ID: victim.id, Incarnation: [16]byte{66}, Directory: [16]byte{66}, ClusterAddress: "impostor:1"}
 		second := lifecycle.New(lifecycle.Options{Controller: l.machines[0].controller(), Registration: reg, Lease: l.lease})
@@ -46,14 +42,11 @@ func TestOneNameOneProcess(t *testing.T) {
 
 // TestDriftBreaksNoEpoch: a broker whose clock is slow holds its lease for too long; what it then decides is refused.
 func TestDriftBreaksNoEpoch(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 23, 3, 2*time.Second)
-		defer l.close()
+	alive(t, 23, 3, 2*time.Second, func(l *lives) {
 		for id := range kafka.BrokerID(3) {
 			l.slowly[id+1] = 0.25
 		}
-		l.startAll()
-		l.formed()
+	}, func(t *testing.T, l *lives) {
 		l.topic("t", 3, 3)
 		victim := l.machines[int(l.leader().id)%3]
 		var led *metadata.Partition
@@ -84,11 +77,7 @@ func TestDriftBreaksNoEpoch(t *testing.T) {
 
 // TestUnregisteredBrokerComesBack as a stranger to its replicas.
 func TestUnregisteredBrokerComesBack(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 29, 3, time.Second)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 29, 3, time.Second, nil, func(t *testing.T, l *lives) {
 		m := l.machines[int(l.leader().id)%3]
 		before := l.agent(m).BrokerEpoch()
 		if err := l.leader().controller().UnregisterBroker(t.Context(), m.id); err != nil {

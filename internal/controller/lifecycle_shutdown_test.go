@@ -14,12 +14,7 @@ import (
 // TestControlledShutdown: when Shutdown returns, all live brokers know that somebody else leads; what nobody else can lead stays.
 func TestControlledShutdown(t *testing.T) {
 	for i := range 3 { // the controller, and others
-		bubble(t, func(t *testing.T) {
-			l := newLives(t, 11, 3, 2*time.Second)
-			defer l.close()
-			l.net.delay = 30 * time.Millisecond
-			l.startAll()
-			l.formed()
+		alive(t, 11, 3, 2*time.Second, func(l *lives) { l.net.delay = 30 * time.Millisecond }, func(t *testing.T, l *lives) {
 			l.topic("t", 9, 3)
 			l.topic("alone", 3, 1)
 			m := l.machines[(int(l.leader().id)+i)%3]
@@ -63,11 +58,7 @@ func TestControlledShutdown(t *testing.T) {
 
 // TestSlowDisk: a broker with a slow disk leads nothing, also not the metadata, until its disk has been fast for a while.
 func TestSlowDisk(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 13, 3, 2*time.Second)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 13, 3, 2*time.Second, nil, func(t *testing.T, l *lives) {
 		l.topic("t", 6, 3)
 		slow := l.leader()
 		set := func(age time.Duration) {
@@ -109,11 +100,7 @@ func TestSlowDisk(t *testing.T) {
 
 // TestDamagedReplicaLosesItsPlace: it is reported, gives up leadership and the in-sync set, and is admitted once it is whole.
 func TestDamagedReplicaLosesItsPlace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 17, 3, 2*time.Second)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 17, 3, 2*time.Second, nil, func(t *testing.T, l *lives) {
 		l.topic("t", 1, 3)
 		topic := l.image().Topic("t")
 		id := topic.Partitions.At(0).Leader

@@ -11,11 +11,7 @@ import (
 // TestDeathFencesAtOnce: proof of death needs no lease, and where the controller died no election timeout either.
 func TestDeathFencesAtOnce(t *testing.T) {
 	for _, who := range []string{"controller", "another"} {
-		bubble(t, func(t *testing.T) {
-			l := newLives(t, 7, 3, 2*time.Second)
-			defer l.close()
-			l.startAll()
-			l.formed()
+		alive(t, 7, 3, 2*time.Second, nil, func(t *testing.T, l *lives) {
 			l.topic("t", 6, 3)
 			stop := l.watch("t", 6)
 			victim := l.leader()
@@ -48,12 +44,7 @@ func TestDeathFencesAtOnce(t *testing.T) {
 func TestSilenceFencesAfterTheLease(t *testing.T) {
 	for _, who := range []string{"controller", "another", "dead and silent"} {
 		for seed := range uint64(4) {
-			bubble(t, func(t *testing.T) {
-				l := newLives(t, seed, 3, 2*time.Second)
-				defer l.close()
-				l.net.delay = 20 * time.Millisecond
-				l.startAll()
-				l.formed()
+			alive(t, seed, 3, 2*time.Second, func(l *lives) { l.net.delay = 20 * time.Millisecond }, func(t *testing.T, l *lives) {
 				l.topic("t", 6, 3)
 				stop := l.watch("t", 6)
 				time.Sleep(time.Duration(seed) * 331 * time.Millisecond)
@@ -135,11 +126,7 @@ func TestTwoNeverLead(t *testing.T) {
 
 // TestLateLoopGivesGrace: a controller whose loop stood still has not heard what came meanwhile, and blames nobody.
 func TestLateLoopGivesGrace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 3, 3, 500*time.Millisecond)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 3, 3, 500*time.Millisecond, nil, func(t *testing.T, l *lives) {
 		l.topic("t", 3, 3)
 		began := l.image().Offset()
 		c := l.leader().controller()
@@ -163,11 +150,7 @@ func TestLateLoopGivesGrace(t *testing.T) {
 // TestNewControllerGivesGrace: a controller counts from its election, although its own node has heard nothing of a broker for
 // long: the one before it did.
 func TestNewControllerGivesGrace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 5, 3, 2*time.Second)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 5, 3, 2*time.Second, nil, func(t *testing.T, l *lives) {
 		l.topic("t", 3, 3)
 		stop := l.watch("t", 3)
 		old := l.leader()
@@ -197,11 +180,7 @@ func TestNewControllerGivesGrace(t *testing.T) {
 // TestKillsWaitForNothing: the controller is killed again and again, also while a node that came back is not unfenced yet: on
 // the way to new leaders there is no tick, no lease and no timeout.
 func TestKillsWaitForNothing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 31, 3, 2*time.Second)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 31, 3, 2*time.Second, nil, func(t *testing.T, l *lives) {
 		l.topic("t", 6, 3)
 		settle := l.readmit("t")
 		defer settle()
@@ -227,11 +206,7 @@ func TestKillsWaitForNothing(t *testing.T) {
 
 // TestDeathWithTenThousandPartitions: one entry of a megabyte moves them all; the loops of the others are not held up for long.
 func TestDeathWithTenThousandPartitions(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		l := newLives(t, 37, 3, 2*time.Second)
-		defer l.close()
-		l.startAll()
-		l.formed()
+	alive(t, 37, 3, 2*time.Second, nil, func(t *testing.T, l *lives) {
 		l.topic("t", 10_000, 3)
 		l.converged()
 		victim := l.leader()

@@ -40,6 +40,21 @@ func newLives(t testing.TB, seed uint64, size int, lease time.Duration) *lives {
 	return l
 }
 
+// alive runs a test in a bubble on machines that have formed a cluster; setup may be nil.
+func alive(t *testing.T, seed uint64, size int, lease time.Duration, setup func(*lives), test func(t *testing.T, l *lives)) {
+	t.Helper()
+	bubble(t, func(t *testing.T) {
+		l := newLives(t, seed, size, lease)
+		defer l.close()
+		if setup != nil {
+			setup(l)
+		}
+		l.startAll()
+		l.formed()
+		test(t, l)
+	})
+}
+
 // driftingClock goes slower than time, or faster.
 type driftingClock struct {
 	clock.System

@@ -19,10 +19,13 @@ func (l *Log) Append(batches []byte, epoch kafka.LeaderEpoch, origin record.Orig
 	}
 	l.mu.Lock()
 	err := l.usableLocked(false)
-	next, last := l.mu.end, l.mu.epochs.last().Epoch
+	next, last, segmentBytes := l.mu.end, l.mu.epochs.last().Epoch, l.mu.config.SegmentBytes
 	l.mu.Unlock()
 	if err != nil {
 		return Placement{}, err
+	}
+	if size := int64(len(batches)); size > segmentBytes { // a follower takes what its leader has
+		return Placement{}, kafka.ErrRecordListTooLarge.With("%d bytes of batches for %s do not fit into a segment: segment.bytes is %d", size, l.o.Name, segmentBytes)
 	}
 	if epoch < last {
 		return Placement{}, fmt.Errorf("append to %s in leader epoch %d, epoch %d has begun: %w", l.o.Name, epoch, last, ErrNotAtEnd)

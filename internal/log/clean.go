@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"chronik/internal/kafka"
 	"chronik/internal/record"
@@ -127,6 +128,8 @@ func (c *cleaner) run() error {
 
 // mapKeys fills the memory for keys with what is dirty.
 func (c *cleaner) mapKeys(aborted []AbortedTransaction) error {
+	// It comes to no marker below what is dirty: a transaction that ended there would never end.
+	aborted = slices.DeleteFunc(slices.Clone(aborted), func(a AbortedTransaction) bool { return a.LastOffset < c.plan.From })
 	c.txns = newCleanedTransactions(aborted)
 	c.keys = newOffsetMap(c.o.MapBytes, c.o.MapLoad, int64(c.plan.To-c.plan.From))
 	full := errors.New("full")

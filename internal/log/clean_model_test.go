@@ -48,6 +48,7 @@ type compactor struct {
 	producers [3]modelProducer
 	clean     kafka.Offset
 	now       int64
+	hw        kafka.Offset
 	forgot    bool // snapshots were lost
 }
 
@@ -105,12 +106,16 @@ func (c *compactor) batch(p *modelProducer, id kafka.ProducerID, txn *modelTxn) 
 	c.headers[end] = bytes.Clone(out[:record.HeaderSize])
 }
 
-func (c *compactor) append(*rapid.T) { c.batch(nil, 0, nil) }
+func (c *compactor) append(rt *rapid.T) {
+	for range rapid.IntRange(1, 5).Draw(rt, "batches") {
+		c.batch(nil, 0, nil)
+	}
+}
 
 func (c *compactor) produce(rt *rapid.T) {
 	id := rapid.IntRange(0, 2).Draw(rt, "producer")
 	p := &c.producers[id]
-	if p.open == nil && rapid.Bool().Draw(rt, "transactional") {
+	if p.open == nil && rapid.IntRange(0, 2).Draw(rt, "transactional") > 0 {
 		p.open = &modelTxn{}
 	}
 	c.batch(p, kafka.ProducerID(id), p.open)
@@ -163,6 +168,7 @@ func (c *compactor) reopen(rt *rapid.T) {
 	}
 	c.o.Checkpoint = &at
 	c.open()
+	c.l.OnHighWatermark(c.hw)
 	for id, p := range before.byID {
 		q := c.l.mu.producers.byID[id]
 		if q == nil || q.epoch != p.epoch || q.lastSequence() != p.lastSequence() || (q.txnFirst == kafka.NoOffset) != (p.txnFirst == kafka.NoOffset) {
@@ -188,12 +194,13 @@ func (c *compactor) deleteRecords(rt *rapid.T) {
 }
 
 func (c *compactor) cleanOnce(rt *rapid.T) {
-	o := cleanAll(c.l, c.now)
+	least := c.hw
+	if c.hw = c.l.LogEnd(); rapid.IntRange(0, 3).Draw(rt, "committed") == 0 {
+		c.hw = kafka.Offset(rapid.IntRange(int(least), int(c.hw)).Draw(rt, "high watermark"))
+	}
+	o := cleanUpTo(c.l, c.now, c.hw)
 	o.DeleteRetention = rapid.SampledFrom([]int64{0, 1000, 100_000}).Draw(rt, "delete retention")
 	o.MapBytes = int64(rapid.SampledFrom([]int{2, 4, 1000}).Draw(rt, "keys")) * offsetMapEntryBytes
-	if rapid.IntRange(0, 3).Draw(rt, "committed") == 0 {
-		o.Committed = kafka.Offset(rapid.IntRange(0, int(c.l.LogEnd())).Draw(rt, "high watermark"))
-	}
 	before, left := everythingRaw(rt, c.l), c.left()
 	unstable := c.l.mu.producers.firstUnstable()
 	r, err := c.l.Clean(o)
@@ -262,7 +269,7 @@ func (c *compactor) mustStay(offset kafka.Offset, r CleanResult, before map[kafk
 	}
 	for o, x := range c.records {
 		if o > offset && o < r.To && x.key == w.key && !(x.txn != nil && x.txn.aborted) {
-			c.rt.Fatalf("the record at %d is there, and so is a later one of its key %q at %d; compacted to %d", offset, w.key, o, r.To)
+			c.rt.Fatalf("the record at %d is there, and so is a later one of its key %q at %d (%+v, %+v); %+v", offset, w.key, o, x, x.txn, r)
 		}
 	}
 }

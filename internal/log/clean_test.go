@@ -112,14 +112,17 @@ func everything(t fataler, l *Log) map[kafka.Offset]kv {
 	return m
 }
 
-// cleanAll are options that compact all that is sealed and synced.
-func cleanAll(l *Log, now int64) *CleanOptions {
+// cleanAll are options that compact all that is sealed.
+func cleanAll(l *Log, now int64) *CleanOptions { return cleanUpTo(l, now, l.LogEnd()) }
+
+func cleanUpTo(l *Log, now int64, hw kafka.Offset) *CleanOptions {
+	l.OnHighWatermark(hw)
 	durable, err := l.Sync()
 	if err != nil {
 		panic(err)
 	}
 	return &CleanOptions{
-		CleanLimits:     CleanLimits{Committed: math.MaxInt64, Durable: durable, Now: now, MaxLag: math.MaxInt64},
+		CleanLimits:     CleanLimits{Committed: hw, Durable: durable, Now: now, MaxLag: math.MaxInt64},
 		DeleteRetention: 1000, MapBytes: 1 << 20, MapLoad: 0.9, IOBytes: 8 << 10,
 	}
 }

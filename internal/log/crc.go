@@ -2,6 +2,7 @@ package log
 
 import (
 	"hash/crc32"
+	"sync"
 
 	"chronik/internal/record"
 )
@@ -32,10 +33,21 @@ func crcMultiply(a, b uint32) uint32 {
 	return product
 }
 
+// crcShifts holds x^(8n) modulo the polynomial for each n below crcShiftMax: most batches are shorter.
+var crcShifts = sync.OnceValue(func() *[crcShiftMax]uint32 {
+	t := &[crcShiftMax]uint32{0: 1 << 31}
+	for n := 1; n < len(t); n++ {
+		t[n] = crcMultiply(t[n-1], crcPowers[3])
+	}
+	return t
+})
+
+const crcShiftMax = 4 << 10
+
 // combineCRC is the CRC of a stretch with CRC a followed by one of n bytes with CRC b.
 func combineCRC(a, b uint32, n int64) uint32 {
-	power := uint32(1) << 31
-	for k := 3; n > 0; n, k = n>>1, k+1 {
+	power := crcShifts()[n%crcShiftMax]
+	for n, k := n/crcShiftMax, 3+12; n > 0; n, k = n>>1, k+1 {
 		if n&1 != 0 {
 			power = crcMultiply(crcPowers[k&31], power)
 		}

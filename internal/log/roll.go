@@ -21,9 +21,6 @@ func (l *Log) rollIfNeeded(size, timestamp int64, first, last kafka.Offset) (rol
 	c := l.mu.config
 	s := l.activeLocked()
 	l.mu.Unlock()
-	if size > c.SegmentBytes {
-		return false, kafka.ErrRecordListTooLarge.With("%d bytes of batches for %s do not fit into a segment: segment.bytes is %d", size, l.o.Name, c.SegmentBytes)
-	}
 	if s != nil {
 		if err := l.loadRollTimestamp(s); err != nil {
 			return false, err

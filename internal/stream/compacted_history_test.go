@@ -128,7 +128,8 @@ func (h *compactedHistory) producer(rng *rand.Rand) {
 		over := h.over
 		for range 1 + rng.IntN(5) {
 			h.serial++
-			w := write{key: fmt.Sprintf("key %d", rng.IntN(12)), value: fmt.Sprintf("value %d", h.serial)}
+			// Keys come and go: what becomes of one that is not written again shows what was missed.
+			w := write{key: fmt.Sprintf("key %d", rng.IntN(12)+h.serial/100), value: fmt.Sprintf("value %d", h.serial)}
 			if rng.IntN(4) == 0 {
 				w.value = ""
 				b.Add(time.Now().UnixMilli(), []byte(w.key), nil)

@@ -38,6 +38,9 @@ type fakeNode struct {
 	sync   time.Duration // what the disk takes
 	append time.Duration // what an append by a follower takes
 	dirty  map[*fakePart]bool
+	wanted bool // the disk is to take what is dirty
+	busy   bool // it syncs, or a committer does
+	groups int
 	work   *sync.Cond
 	down   bool
 	done   sync.WaitGroup
@@ -199,51 +202,77 @@ func (n *fakeNode) setSync(d time.Duration) {
 
 // disk is group commit: whatever is dirty becomes durable together.
 func (n *fakeNode) disk() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for {
-		n.mu.Lock()
-		for len(n.dirty) == 0 && !n.down {
+		for !n.down && (n.busy || !n.wanted) {
 			n.work.Wait()
 		}
 		if n.down {
-			n.mu.Unlock()
 			return
 		}
-		dirty := n.dirty
-		n.dirty = map[*fakePart]bool{}
-		wait := n.sync
-		n.mu.Unlock()
-		type mark struct {
-			p    *fakePart
-			end  kafka.Offset
-			cuts int
-		}
-		var marks []mark
-		for p := range dirty {
-			p.mu.Lock()
-			marks = append(marks, mark{p, p.end, p.cuts})
-			p.mu.Unlock()
-		}
-		time.Sleep(wait)
-		for _, m := range marks {
-			m.p.mu.Lock()
-			if m.p.cuts == m.cuts {
-				m.p.durable = max(m.p.durable, m.end)
-			}
-			led := m.p.led
-			m.p.advanceLocked()
-			m.p.mu.Unlock()
-			if !led {
-				n.streams.durable(m.p.id)
-			}
-		}
+		n.groupLocked()
 	}
 }
 
-func (n *fakeNode) soil(p *fakePart) {
+// commit is the caller's own group commit, unless one is under way or asked for.
+func (n *fakeNode) commit() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case len(n.dirty) == 0 || n.down:
+	case n.busy:
+		n.wanted = true
+	case !n.wanted:
+		n.groupLocked()
+		n.work.Signal()
+	}
+}
+
+// groupLocked unlocks meanwhile.
+func (n *fakeNode) groupLocked() {
+	dirty := n.dirty
+	n.dirty, n.wanted, n.busy = map[*fakePart]bool{}, false, true
+	n.groups++
+	wait := n.sync
+	n.mu.Unlock()
+	type mark struct {
+		p    *fakePart
+		end  kafka.Offset
+		cuts int
+	}
+	var marks []mark
+	for p := range dirty {
+		p.mu.Lock()
+		marks = append(marks, mark{p, p.end, p.cuts})
+		p.mu.Unlock()
+	}
+	time.Sleep(wait)
+	for _, m := range marks {
+		m.p.mu.Lock()
+		if m.p.cuts == m.cuts {
+			m.p.durable = max(m.p.durable, m.end)
+		}
+		led := m.p.led
+		m.p.advanceLocked()
+		m.p.mu.Unlock()
+		if !led {
+			n.streams.durable(m.p.id)
+		}
+	}
+	n.mu.Lock()
+	n.busy = false
+}
+
+// soil takes note of what is to be synced, and asks the disk to, unless the caller commits.
+func (n *fakeNode) soil(p *fakePart, want bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dirty[p] = true
-	n.work.Signal()
+	if want {
+		n.wanted = true
+		n.work.Signal()
+	}
 }
 
 func (n *fakeNode) find(id kafka.TopicPartition) (partition, error) {

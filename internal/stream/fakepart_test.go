@@ -33,7 +33,7 @@ func (p *fakePart) produce(records int, size int) kafka.Offset {
 	end := p.end
 	p.mu.Unlock()
 	p.n.streams.appended(p.id, len(batch))
-	p.n.soil(p)
+	p.n.soil(p, true)
 	return end
 }
 
@@ -207,7 +207,7 @@ func (p *fakePart) AckPosition(epoch kafka.LeaderEpoch) (durable, logStart kafka
 	return p.durable, p.logStart, p.followsLocked(epoch)
 }
 
-func (p *fakePart) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, hw, _ kafka.Offset) error {
+func (p *fakePart) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, hw, _ kafka.Offset, hold bool) error {
 	if d := p.n.append; d > 0 {
 		time.Sleep(d)
 	}
@@ -236,9 +236,11 @@ func (p *fakePart) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, ba
 		batches = rest
 	}
 	p.hw = max(p.hw, min(hw, p.end))
-	p.n.soil(p)
+	p.n.soil(p, !hold)
 	return nil
 }
+
+func (p *fakePart) Commit() { p.n.commit() }
 
 // AppendStretch is not met here: nothing compacts.
 func (p *fakePart) AppendStretch(_ kafka.LeaderEpoch, s *log.Stretch, _, _ kafka.Offset) error {

@@ -23,6 +23,13 @@ type link struct {
 	acks       []*following             // whose durable end is to be told
 	stops      []sessionID              // which the leader may forget
 
+	writing    bool // somebody writes: the writer, or the reader after a commit
+	committing bool // the reader commits, and writes the acks itself
+
+	held      partition // the reader's: appended to, and to be committed; nil if nothing is
+	heldBytes int       // the reader's: so much
+	committed writing   // the reader's
+
 	running   bool // there is a goroutine
 	conn      conn // nil while there is none
 	broken    bool // conn is over
@@ -56,7 +63,7 @@ func (l *link) ackLocked(f *following) {
 	}
 	f.acking = true
 	l.acks = append(l.acks, f)
-	if len(l.acks) == 1 {
+	if len(l.acks) == 1 && !l.committing {
 		l.work.Signal()
 	}
 }
@@ -124,7 +131,7 @@ func (l *link) use(c conn) {
 		_ = c.Close()
 		return
 	}
-	l.conn, l.broken, l.expired = c, false, false
+	l.conn, l.broken, l.expired, l.writing = c, false, false, false
 	l.sessions = map[sessionID]*following{}
 	for _, f := range l.partitions {
 		if !f.mending && !f.retrySet {
@@ -171,7 +178,7 @@ type writing struct {
 // write sends Follows and acks until the connection ends or is idle.
 func (l *link) write(c conn) error {
 	var w writing
-	for l.take(&w) {
+	for again := false; l.take(&w, again); again = true {
 		for _, id := range w.stops {
 			c.EndFrame(appendStop(c.BeginFrame(frameStop), id))
 		}
@@ -189,13 +196,20 @@ func (l *link) write(c conn) error {
 	return nil
 }
 
-// take waits for something to write; false once the connection is over.
-func (l *link) take(w *writing) bool {
+// take waits for something to write; false once the connection is over. again tells that the writer has written what it took
+// before.
+func (l *link) take(w *writing, again bool) bool {
 	l.src.mu.Lock()
 	defer l.src.mu.Unlock()
-	for {
+	if again {
+		l.writing = false
+	}
+	for ; ; l.work.Wait() {
 		if l.broken || l.closed {
 			return false
+		}
+		if l.writing { // the reader, who signals
+			continue
 		}
 		if len(l.follows)+len(l.acks)+len(l.stops) > 0 {
 			break
@@ -206,18 +220,22 @@ func (l *link) take(w *writing) bool {
 			}
 			l.armLocked()
 		}
-		l.work.Wait()
 	}
+	l.writing = true
 	w.follows, l.follows = l.follows, w.follows[:0]
-	w.acks, l.acks = l.acks, w.acks[:0]
 	w.stops, l.stops = l.stops, w.stops[:0]
 	for _, f := range w.follows {
 		f.wanting = false
 	}
+	l.takeAcksLocked(w)
+	return true
+}
+
+func (l *link) takeAcksLocked(w *writing) {
+	w.acks, l.acks = l.acks, w.acks[:0]
 	for _, f := range w.acks {
 		f.acking = false
 	}
-	return true
 }
 
 // armLocked closes the connection once it has had no partition for a while.

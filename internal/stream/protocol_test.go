@@ -52,6 +52,12 @@ func (c *scriptConn) ReadFrame() (peer.Frame, error) {
 	return f, nil
 }
 
+func (c *scriptConn) Ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.in) > 0
+}
+
 func (c *scriptConn) BeginFrame(typ byte) []byte { c.typ = typ; return c.buf[:0] }
 func (c *scriptConn) EndFrame(b []byte) {
 	c.ended = append(c.ended, peer.Frame{Type: c.typ, Body: append([]byte(nil), b...)})

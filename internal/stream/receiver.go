@@ -12,7 +12,16 @@ import (
 // run elsewhere.
 func (l *link) receive(c conn) error {
 	pace := l.s.newPace()
+	defer func() {
+		if l.held != nil {
+			l.held.Commit()
+			l.held, l.heldBytes = nil, 0
+		}
+	}()
 	for {
+		if l.held != nil && !c.Ready() {
+			l.commit(c)
+		}
 		frame, err := c.ReadFrame()
 		if err == nil {
 			err = l.handle(frame, &pace)
@@ -25,6 +34,38 @@ func (l *link) receive(c conn) error {
 			return err
 		}
 	}
+}
+
+// commitBytes: with so much to be synced the reader leaves that to the WAL's writer, and goes on appending meanwhile.
+const commitBytes = 128 << 10
+
+// commit makes durable what the reader has appended since it last waited, and acknowledges it, on this goroutine: what the
+// leader sends meanwhile could only wait for the next group commit anyway, and to wake the WAL's writer, and that one the
+// link's, takes about as long as the rest of the work together.
+func (l *link) commit(c conn) {
+	l.src.mu.Lock()
+	l.committing = true
+	l.src.mu.Unlock()
+	l.held.Commit()
+	l.held, l.heldBytes = nil, 0
+	l.src.mu.Lock()
+	l.committing = false
+	if l.writing || len(l.follows)+len(l.stops) > 0 {
+		l.work.Signal()
+		l.src.mu.Unlock()
+		return
+	}
+	l.writing = true
+	l.takeAcksLocked(&l.committed)
+	l.src.mu.Unlock()
+	l.writeAcks(c, l.committed.acks)
+	if c.Buffered() > 0 {
+		_ = c.Flush() // the next read tells
+	}
+	l.src.mu.Lock()
+	l.writing = false
+	l.work.Signal() // there may be more by now
+	l.src.mu.Unlock()
 }
 
 // handle acts on a frame. An error is one of the leader, which does not keep to the protocol: the connection ends.
@@ -94,7 +135,13 @@ func (l *link) append(body []byte, pace *pace) error {
 		return err
 	}
 	l.received(m.session, m.leaderEpoch, len(batches), pace, func(f *following) error {
-		return f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart)
+		hold := l.kind == peer.Hot && l.heldBytes+len(batches) <= commitBytes
+		err := f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart, hold)
+		if hold && err == nil {
+			l.held = f.p
+			l.heldBytes += len(batches)
+		}
+		return err
 	})
 	return nil
 }

@@ -16,6 +16,7 @@ type conn interface {
 	Peer() peer.Identity
 	Kind() peer.Kind
 	ReadFrame() (peer.Frame, error)
+	Ready() bool
 	BeginFrame(typ byte) []byte
 	EndFrame(b []byte)
 	CancelFrame(b []byte)
@@ -36,8 +37,9 @@ type partition interface {
 	// As a follower.
 	FollowPosition(epoch kafka.LeaderEpoch) (replica.FollowPosition, error)
 	AckPosition(epoch kafka.LeaderEpoch) (durable, logStart kafka.Offset, err error)
-	AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, highWatermark, logStart kafka.Offset) error
+	AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, highWatermark, logStart kafka.Offset, hold bool) error
 	AppendStretch(epoch kafka.LeaderEpoch, s *log.Stretch, highWatermark, logStart kafka.Offset) error
+	Commit()
 	FollowerWatermark(epoch kafka.LeaderEpoch, highWatermark, logStart kafka.Offset) error
 	TruncateFollower(ctx context.Context, epoch kafka.LeaderEpoch, to replica.EpochEnd) error
 	ResetFollower(ctx context.Context, epoch kafka.LeaderEpoch, r replica.Reset) error

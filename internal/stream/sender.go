@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"runtime"
+
 	"chronik/internal/kafka"
 	"chronik/internal/log"
 	"chronik/internal/peer"
@@ -22,6 +24,8 @@ var appendHead [appendSize]byte
 func (o *outbound) send() {
 	defer func() { _ = o.conn.Close() }() // ends the reader, and with it the connection
 	for feeds := o.take(false); feeds != nil; feeds = o.take(true) {
+		// Whoever is about to append does so first, and goes into the same frame. Where nobody is, this takes no time.
+		runtime.Gosched()
 		if !o.pass(feeds) {
 			return
 		}

@@ -153,8 +153,8 @@ func parseSubscription(metadata []byte) (kmsg.ConsumerMemberMetadata, bool) {
 	return sub, err == nil
 }
 
-// classicIn finds a member of the classic protocol in a consumer group.
-func (g *consumerGroup) classicIn(id string, instance *string) (*consumerMember, error) {
+// find looks a member up by its ID, and by its group.instance.id if it has one.
+func (g *consumerGroup) find(id string, instance *string) (*consumerMember, error) {
 	mb := g.members[id]
 	if instance != nil {
 		mb = g.members[g.static[*instance]]
@@ -162,13 +162,19 @@ func (g *consumerGroup) classicIn(id string, instance *string) (*consumerMember,
 			return nil, err
 		}
 	}
-	switch {
-	case mb == nil:
+	if mb == nil {
 		return nil, kafka.ErrUnknownMemberID.With("Member %s is not a member of group %s.", id, g.id)
-	case mb.classic == nil:
-		return nil, kafka.ErrUnknownMemberID.With("Member %s does not use the classic protocol.", id)
 	}
 	return mb, nil
+}
+
+// classicIn finds a member of the classic protocol in a consumer group.
+func (g *consumerGroup) classicIn(id string, instance *string) (*consumerMember, error) {
+	mb, err := g.find(id, instance)
+	if err == nil && mb.classic == nil {
+		return nil, kafka.ErrUnknownMemberID.With("Member %s does not use the classic protocol.", id)
+	}
+	return mb, err
 }
 
 // syncConsumer is SyncGroup of a member of the classic protocol: it learns what it has.
@@ -253,7 +259,7 @@ func (g *consumerGroup) waits(mb *consumerMember) bool {
 	return false
 }
 
-// leaveConsumer is LeaveGroup of members of the classic protocol.
+// leaveConsumer is LeaveGroup: of members of the classic protocol, or of any that an administrator removes (as in Kafka 4.3).
 func (m *Machine) leaveConsumer(tx *coordinator.Tx, g *consumerGroup, leaving []kmsg.LeaveGroupRequestMember) ([]kmsg.LeaveGroupResponseMember, error) {
 	rows := make([]kmsg.LeaveGroupResponseMember, 0, len(leaving))
 	var gone []*consumerMember
@@ -265,7 +271,7 @@ func (m *Machine) leaveConsumer(tx *coordinator.Tx, g *consumerGroup, leaving []
 		if id == "" { // an administrator's way
 			id = staticID(g, row.InstanceID)
 		}
-		mb, err := g.classicIn(id, row.InstanceID)
+		mb, err := g.find(id, row.InstanceID)
 		if err != nil {
 			row.ErrorCode = kafka.CodeOf(err)
 		} else {

@@ -31,7 +31,7 @@ func (m *Machine) ConsumerDescribe(id string) kmsg.ConsumerGroupDescribeResponse
 		r := kmsg.NewConsumerGroupDescribeResponseGroupMember()
 		r.MemberID, r.InstanceID, r.RackID, r.MemberEpoch, r.ClientID, r.ClientHost = mb.id, mb.instance, mb.rack, mb.epoch, mb.clientID, mb.clientHost
 		r.SubscribedTopics, r.SubscribedTopicRegex = append([]string{}, mb.topics...), &mb.regex
-		r.Assignment = m.describeAssignment(mb.assigned.assignment())
+		r.Assignment = m.describeAssignment(mb.assigned.union(mb.pending).assignment()) // all that it may still have, as Kafka 4.3 tells
 		r.TargetAssignment = m.describeAssignment(g.targets[member])
 		r.MemberType = 1
 		if mb.classic != nil {

@@ -26,10 +26,6 @@ func (s *script) runConsumer(d *datadriven.TestData, group string) bool {
 		s.describeConsumer(s.m.ConsumerDescribe(group))
 	case "fetch-as":
 		s.result(s.m.ValidateFetch(group, a.opt("member"), int32(a.num("epoch", -1))))
-	case "history":
-		for _, r := range s.m.History(group) {
-			fmt.Fprintf(&s.out, "%d %s member=%s client=%q reason=%q took=%v\n", r.Epoch, r.Cause, r.Member, r.Client, r.Reason, r.Took)
-		}
 	case "waits":
 		v, _ := s.m.View(group, s.now)
 		fmt.Fprintf(&s.out, "%s epoch=%d %s %q\n", v.State, v.Epoch, v.Protocol, v.WaitsFor)

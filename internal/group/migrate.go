@@ -112,13 +112,13 @@ func (m *Machine) upgrade(tx *coordinator.Tx, old *classic, g *consumerGroup) {
 
 // downgradable tells whether the group is a classic one without these members: all others use the classic protocol.
 func (m *Machine) downgradable(g *consumerGroup, gone []*consumerMember) bool {
-	staying := len(g.members) - len(gone)
+	staying, classic := len(g.members)-len(gone), g.classicMembers()
 	for _, mb := range gone {
 		if mb.classic != nil {
-			return false
+			classic--
 		}
 	}
-	return staying > 0 && g.classicMembers() == staying && m.mayDowngrade(g, staying)
+	return staying > 0 && classic == staying && g.classicMembers() < len(g.members) && m.mayDowngrade(g, staying)
 }
 
 // downgradableFor is downgradable for a static member that one of the classic protocol replaces.

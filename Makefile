@@ -11,8 +11,9 @@ SEEDS ?= 1000
 COMMANDSEEDS ?= 40
 SIMSEEDS ?= 200
 COUNT ?= 1
+ROUNDS ?= 10
 
-.PHONY: help run build test unit fake clients kills cluster race sim mutate fuzz bench lint oracle powercut crash proto docs clean
+.PHONY: help run build test unit fake clients kills cluster groups race sim mutate fuzz bench lint oracle powercut crash proto docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,11 +43,15 @@ powercut: build ## power cuts on a real ext4 file system in a loop-mounted image
 kills: build ## kill -9 and power cuts under load, then every acknowledged record back (short)
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 10m -v ./test/crash 2>&1 | scripts/quiet-test.sh
 
-cluster: build ## three real nodes: the original's tests, restarts, no controller, clients while nodes are killed, power cuts
+cluster: build ## three real nodes: the original's tests, restarts, no controller, clients and groups while nodes are killed, power cuts
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 15m -v ./test/cluster ./test/node 2>&1 | scripts/quiet-test.sh
 
 crash: build ## the same with 1 GB of text (long; power cuts need root)
 	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=$(COUNT) -timeout 60m -v ./test/crash -long 2>&1 | scripts/quiet-test.sh
+
+groups: build ## groups of real clients through ROUNDS (10) of kills and pauses of members and coordinators (long)
+	scripts/clients.sh
+	CHRONIK_BIN=$(CURDIR)/bin/chronik $(GO) test -count=1 -timeout 120m -v ./test/cluster -run 'GroupOf' -rounds $(ROUNDS) 2>&1 | scripts/quiet-test.sh
 
 race: ## unit tests under the race detector (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $$($(GO) list ./... | grep -v '^chronik/test/')

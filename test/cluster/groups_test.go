@@ -19,6 +19,9 @@ import (
 
 var rounds = flag.Int("rounds", 1, "how often members and coordinators of the groups of real clients are killed and stopped, in turn")
 
+// lifetime bounds how long a group's clients live.
+func lifetime() time.Duration { return time.Duration(5+5**rounds) * time.Minute }
+
 // Clients of four libraries are one classic group, with the assignor that all have. They join, are killed, are stopped for longer
 // than their session and go on, and lose their coordinator: nothing is lost, nobody skips a record, the coordinator's log has
 // one owner for each partition in a generation, and only owners' commits.
@@ -28,6 +31,56 @@ func TestGroupOfAllClients(t *testing.T) {
 	g.live("kafka-python", "java", "confluent", "franz-go")
 	g.refuseStale()
 	g.end()
+}
+
+// Java and franz-go are one group under KIP-848, through the same. And one member's coming and going costs the others nothing
+// but what the newcomer gets: what they keep they keep without an interruption.
+func TestConsumerGroupOfClients(t *testing.T) {
+	c := started(t, "group.consumer.min.session.timeout.ms=1000", "group.consumer.session.timeout.ms=4000",
+		"group.consumer.min.heartbeat.interval.ms=100", "group.consumer.heartbeat.interval.ms=500")
+	g := newClientGroup(t, c, "new-protocol", "consumer")
+	g.live("java", "franz-go", "java")
+	g.refuseStale()
+	g.comeAndGo("franz-go")
+	g.comeAndGo("java")
+	g.end()
+}
+
+// comeAndGo has one more member join and leave, and looks at the others.
+func (g *clientGroup) comeAndGo(kind string) {
+	g.t.Helper()
+	g.progress("what was before")
+	others := g.alive()
+	before := make([]map[int32]*spell, len(others))
+	for i, m := range others {
+		before[i] = m.begin()
+	}
+	kept := func(what string, all bool) {
+		g.t.Helper()
+		var longest time.Duration
+		for i, m := range others {
+			m.mu.Lock()
+			for p, s := range before[i] {
+				switch {
+				case m.owned[p] == s:
+					longest = max(longest, s.pause)
+				case m.owned[p] != nil:
+					g.t.Errorf("%s: partition %d was taken from %s and given back", what, p, m.name)
+				case all:
+					g.t.Errorf("%s: partition %d was taken from %s", what, p, m.name)
+				}
+			}
+			m.mu.Unlock()
+			before[i] = m.begin()
+		}
+		g.t.Logf("%s: the longest pause between two records of a partition that a member kept: %v", what, longest.Round(time.Millisecond))
+	}
+	m := g.join(kind)
+	g.progress(m.name + " came")
+	kept(m.name+" came", false)
+	m.stop(g.t)
+	g.progress(m.name + " went")
+	kept(m.name+" went", true)
 }
 
 // live puts the members through what befalls members and coordinators.
@@ -150,42 +203,60 @@ func (g *clientGroup) owners() string {
 	return strings.Join(all, ", ")
 }
 
-// refuseStale sends commits of members of an earlier generation, and of one that is none.
+// refuseStale sends commits of members of an earlier generation or epoch, and of those that are none any more.
 func (g *clientGroup) refuseStale() {
 	g.t.Helper()
-	log := g.readLog()
-	state := log.Groups[g.name]
+	state := g.readLog().Groups[g.name]
 	admin := client(g.t, g.cluster.Bootstrap())
-	try := func(member string, generation int32, codes ...int16) {
+	gone, stale := 0, 0
+	try := func(member string, epoch, partition int32, want *kerr.Error) {
 		g.t.Helper()
 		req := kmsg.NewPtrOffsetCommitRequest()
-		req.Group, req.MemberID, req.Generation = g.name, member, generation
+		req.Group, req.MemberID, req.Generation = g.name, member, epoch
 		topic := kmsg.NewOffsetCommitRequestTopic()
-		topic.Topic = g.topic
-		topic.TopicID = g.work.topicID(g.t)
-		topic.Partitions = append(topic.Partitions, kmsg.NewOffsetCommitRequestTopicPartition()) // partition 0 back to offset 0
+		topic.Topic, topic.TopicID = g.topic, g.work.topicID(g.t)
+		row := kmsg.NewOffsetCommitRequestTopicPartition() // back to offset 0
+		row.Partition = partition
+		topic.Partitions = append(topic.Partitions, row)
 		req.Topics = append(req.Topics, topic)
 		resp, err := req.RequestWith(within(g.t, time.Minute), admin)
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		if code := resp.Topics[0].Partitions[0].ErrorCode; !slices.Contains(codes, code) {
-			g.t.Errorf("a commit of member %s in generation %d, when the group is in generation %d, is answered with %v", member, generation, state.Generation, kerr.ErrorForCode(code))
+		if code := resp.Topics[0].Partitions[0].ErrorCode; code != want.Code {
+			g.t.Errorf("a commit of member %s in generation %d is answered with %v, not %v; %s", member, epoch, kerr.ErrorForCode(code), want, describe(state))
+		}
+		if want == kerr.UnknownMemberID {
+			gone++
+		} else {
+			stale++
 		}
 	}
-	gone, stale := 0, 0
 	for generation, members := range state.Given {
 		for id := range members {
 			if _, ok := state.Members[id]; !ok {
-				gone++
-				try(id, generation, kerr.UnknownMemberID.Code)
+				try(id, generation, 0, kerr.UnknownMemberID)
 			} else if generation < state.Generation {
-				stale++
-				try(id, generation, kerr.IllegalGeneration.Code)
+				try(id, generation, 0, kerr.IllegalGeneration)
 			}
 		}
 	}
-	g.t.Logf("%d generations; commits of %d earlier memberships and %d members that are gone were refused", len(state.Given), stale, gone)
+	for id := range state.Clients { // KIP-848
+		a := state.Owned[id]
+		if a == nil {
+			try(id, 1, 0, kerr.UnknownMemberID)
+			continue
+		}
+		for p := range int32(groupPartitions) {
+			if !slices.Contains(a.Partitions, p) {
+				try(id, a.Epoch-1, p, kerr.StaleMemberEpoch)
+			}
+		}
+	}
+	if gone == 0 || stale == 0 {
+		g.t.Errorf("there were %d members that are gone, and %d stale ones", gone, stale)
+	}
+	g.t.Logf("%d classic generations; %d commits of earlier generations and epochs were refused, and %d of members that are gone", len(state.Given), stale, gone)
 }
 
 // end stops the work, waits until the group has all of it, ends the members and judges the coordinator's log.
@@ -373,7 +444,7 @@ type steady struct {
 func newSteady(t *testing.T, addrs []string, topic string, partitions int) *steady {
 	t.Helper()
 	s := &steady{topic: topic, stopped: make(chan struct{}), end: make([]int64, partitions), client: client(t, addrs, kgo.ProducerLinger(0))}
-	ctx := within(t, 10*time.Minute)
+	ctx := within(t, lifetime())
 	s.ended.Go(func() {
 		for n := 0; ; n++ {
 			select {

@@ -94,6 +94,16 @@ func (m *groupMember) got(line string) {
 	s.last = time.Now()
 }
 
+// begin is what the member owns; pauses are measured from now on.
+func (m *groupMember) begin() map[int32]*spell {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.owned {
+		s.pause, s.last = 0, time.Now()
+	}
+	return maps.Clone(m.owned)
+}
+
 // has is what the member owns, as far as it says.
 func (m *groupMember) has() []int32 {
 	m.mu.Lock()
@@ -157,7 +167,7 @@ func (g *clientGroup) join(kind string) *groupMember {
 	m := &groupMember{kind: kind, owned: map[int32]*spell{}, counts: map[string]int{}}
 	name := fmt.Sprintf("%s.%d", kind, g.counts[kind])
 	args := []string{strings.Join(g.cluster.Bootstrap(), ","), g.topic, g.name, name, g.protocol}
-	ctx := within(g.t, 8*time.Minute)
+	ctx := within(g.t, lifetime())
 	var cmd *exec.Cmd
 	switch kind {
 	case "kafka-python", "confluent":

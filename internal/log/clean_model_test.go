@@ -282,6 +282,9 @@ func (c *compactor) noteHorizons(after map[kafka.Offset]bool, left map[*modelTxn
 		}
 		if txn := c.markers[offset]; txn != nil && txn.horizon == 0 && offset < to && !left[txn] {
 			txn.horizon = c.now + retention
+			if c.l.LogStart() > 0 {
+				txn.horizon = c.now // what is left of it may lie below the log's start, where nobody reads
+			}
 		}
 	}
 }

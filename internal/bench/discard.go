@@ -223,8 +223,3 @@ func (d *Discard) produce(req *kmsg.ProduceRequest) kmsg.Response {
 	}
 	return resp
 }
-
-var _ io.Closer = (*Discard)(nil)
-
-// Close ends the listener.
-func (d *Discard) Close() error { return d.listener.Close() }

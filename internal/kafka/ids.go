@@ -61,17 +61,6 @@ func (id TopicID) String() string { return base64.RawURLEncoding.EncodeToString(
 // Hex is the form used in file names: case-insensitive file systems keep it distinct.
 func (id TopicID) Hex() string { return hex.EncodeToString(id[:]) }
 
-// ParseTopicIDHex reads what Hex wrote.
-func ParseTopicIDHex(s string) (TopicID, error) {
-	var id TopicID
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != len(id) {
-		return TopicID{}, fmt.Errorf("topic ID %q: want 32 hexadecimal digits", s)
-	}
-	copy(id[:], b)
-	return id, nil
-}
-
 // TopicPartition names a partition for good: by its topic's ID, not by a name that may be used again.
 type TopicPartition struct {
 	Topic     TopicID

@@ -156,9 +156,6 @@ func (s *Side) Silent(version int16, req kmsg.Request) {
 	s.Said = append(s.Said, Answer{fmt.Sprintf("%s v%d %s", kmsg.NameForKey(req.Key()), version, s.hide(string(asked))), body})
 }
 
-// Note adds to what the server said.
-func (s *Side) Note(what string, body any) { s.Said = append(s.Said, Answer{what, body}) }
-
 // Last is the last answer, nil if there is none.
 func (s *Side) Last() *Answer {
 	if len(s.Said) == 0 {

@@ -244,11 +244,17 @@ func (s *script) run(d *datadriven.TestData) string {
 			return err.Error()
 		}
 		s.advance(d)
+	case "history":
+		for _, r := range s.m.History(group) {
+			fmt.Fprintf(&s.out, "%s gen=%d %s: member=%s client=%q reason=%q took=%v\n", r.Time.Format("04:05"), r.Epoch, r.Cause, r.Member, r.Client, r.Reason, r.Took)
+		}
 	case "restart":
 		s.restart()
 	case "limits":
 		s.limits.MaxSize = a.num("size", s.limits.MaxSize)
 		s.limits.RecordMaxBytes = a.num("record", s.limits.RecordMaxBytes)
+		s.limits.OffsetsRetention = time.Duration(a.num("retention", 0)) * time.Second
+		s.limits.OffsetsRetentionCheck = time.Duration(a.num("check", 0)) * time.Second
 	default:
 		if !s.runConsumer(d, group) {
 			return "unknown command " + d.Cmd

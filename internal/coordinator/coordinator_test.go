@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"chronik/internal/kafka"
+	"chronik/internal/record"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -217,6 +219,53 @@ func TestLoadWaitsForTheWatermark(t *testing.T) {
 		synctest.Wait()
 		if v := value(t, r.get("a")); v != 1 {
 			t.Fatalf("a is %d", v)
+		}
+	})
+}
+
+// A log of which compaction left holes, or nothing before the end, loads.
+func TestLoadCompacted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newFakeLog(true)
+		r := newRig(log, nil)
+		r.Elect(0, 1)
+		synctest.Wait()
+		for range 4 {
+			r.add("a")
+			synctest.Wait()
+		}
+		r.Close()
+		for epoch, keep := range [][]int{{0, 2, 3}, {0, 1}, {0}, nil} { // each of what was kept before
+			log.mu.Lock()
+			var kept []byte
+			for i, rest := 0, log.batches; len(rest) > 0; i++ {
+				b, next, err := record.Next(rest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if slices.Contains(keep, i) {
+					kept = append(kept, b...)
+				}
+				rest = next
+			}
+			log.batches = kept
+			log.mu.Unlock()
+			r = newRig(log, nil)
+			r.Elect(0, kafka.LeaderEpoch(epoch+2))
+			synctest.Wait()
+			want := 4 // the value is the last record's
+			switch len(keep) {
+			case 2:
+				want = 3
+			case 1:
+				want = 1
+			case 0:
+				want = 0
+			}
+			if v := value(t, r.get("a")); v != want {
+				t.Errorf("%d batches are left: a is %d, want %d", len(keep), v, want)
+			}
+			r.Close()
 		}
 	})
 }

@@ -14,8 +14,8 @@ type Log interface {
 	Append(batches []byte) (kafka.Offset, error)
 	// Offsets are the partition's offsets now; NOT_LEADER_OR_FOLLOWER once the epoch is over.
 	Offsets() (Offsets, error)
-	// Read appends whole batches to dst, the first one at or over the offset from; at least one batch unless from is the
-	// end offset.
+	// Read appends whole batches to dst, the first one at or over the offset from; at least one batch unless compaction left
+	// none from there to the end offset.
 	Read(dst []byte, from kafka.Offset, maxBytes int) ([]byte, error)
 	// Held tells whether this node may answer for what no commit confirms: its lease. Another node may lead otherwise, and
 	// know more.

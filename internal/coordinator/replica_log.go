@@ -40,6 +40,9 @@ func (l replicaLog) Read(dst []byte, from kafka.Offset, maxBytes int) ([]byte, e
 		return dst, err
 	}
 	defer got.Records.Release()
+	if got.Records.Len() == 0 && got.Next < got.LogEnd {
+		return dst, kafka.ErrKafkaStorageError.With("nothing could be read at offset %d of a log that ends at %d", from, got.LogEnd)
+	}
 	return got.Records.AppendTo(dst)
 }
 

@@ -70,6 +70,9 @@ func (s *shard[M]) replay(m M, from, end kafka.Offset) error {
 		if buf, err = s.log.Read(buf[:0], from, loadBytes); err != nil {
 			return fmt.Errorf("read partition %d of %s from offset %d: %w", s.partition, s.rt.opts.Topic, from, err)
 		}
+		if len(buf) == 0 {
+			return nil // compaction left nothing up to the end
+		}
 		next, err := replayBatches(&codecs, buf, from, m.Replay)
 		if err != nil {
 			return fmt.Errorf("replay partition %d of %s from offset %d: %w", s.partition, s.rt.opts.Topic, from, err)

@@ -15,15 +15,21 @@ import (
 // checks after every step that what was acknowledged is on the disk of whoever may be elected, that no offset below a
 // high watermark is given to another record, and that nobody cuts what is committed. In the end all replicas are the same.
 func TestClusterModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { runClusterModel(t, false) })
+	rapid.Check(t, func(t *rapid.T) { runClusterModel(t, false, false) })
+}
+
+// TestClusterModelCompacted has every replica compact by itself, and replicas that begin anew: in the end all mean the same,
+// whatever gaps and missing deletions they were filled from.
+func TestClusterModelCompacted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { runClusterModel(t, false, true) })
 }
 
 // TestClusterModelUnclean adds elections outside the in-sync set: records are lost, and yet all replicas agree in the end.
 func TestClusterModelUnclean(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { runClusterModel(t, true) })
+	rapid.Check(t, func(t *rapid.T) { runClusterModel(t, true, false) })
 }
 
-func runClusterModel(t *rapid.T, unclean bool) {
+func runClusterModel(t *rapid.T, unclean, compacted bool) {
 	minInsync := rapid.Int32Range(1, 2).Draw(t, "min.insync.replicas")
 	c := newTestCluster(t, minInsync)
 	draw := func(t *rapid.T) *testReplica { return c.nodes[rapid.IntRange(0, 2).Draw(t, "broker")] }
@@ -94,6 +100,10 @@ func runClusterModel(t *rapid.T, unclean bool) {
 			})
 		}
 	}
+	if compacted {
+		actions["compact"] = func(t *rapid.T) { draw(t).compact(rapid.Bool().Draw(t, "deletions")) }
+		actions["wipe"] = func(t *rapid.T) { c.wipe(draw(t), minInsync) }
+	}
 	t.Repeat(actions)
 	c.converged()
 }
@@ -120,4 +130,26 @@ func (c *testCluster) raiseLogStart(t *rapid.T) {
 			c.note("broker %d begins at %d", r.id, r.disk.LogStart())
 		}
 	}
+}
+
+// wipe has a replica come back with an empty disk, unless it is in sync.
+func (c *testCluster) wipe(r *testReplica, minInsync int32) {
+	if slices.Contains(c.meta.ISR, r.id) || c.meta.Leader == r.id {
+		return
+	}
+	for _, other := range c.nodes { // the leader may have a proposal under way that takes it in
+		other.p.mu.Lock()
+		proposed := other.p.mu.progress.inMaximalISR(r.id)
+		other.p.mu.Unlock()
+		if proposed {
+			return
+		}
+	}
+	c.restart(r.id, minInsync)
+	r.p.leave(kafka.ErrNotLeaderOrFollower)
+	heard := r.disk.heard
+	r.disk = newMemDisk()
+	r.disk.heard = heard
+	r.start(minInsync)
+	c.note("broker %d is wiped", r.id)
 }

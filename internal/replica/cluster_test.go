@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +36,9 @@ type testCluster struct {
 	// minInsync is min.insync.replicas.
 	minInsync int
 	// known is the record at each offset that was below any high watermark.
-	known    map[kafka.Offset]record.Batch
+	known map[kafka.Offset]record.Batch
+	// gone are the offsets that any replica's compaction took.
+	gone     map[kafka.Offset]bool
 	unclean  bool // a leader was elected that was not in sync
 	answers  func() error
 	writings []string
@@ -78,7 +81,7 @@ func (l lateAppend) deliver(p *Partition) error {
 		s := log.Stretch{From: l.from, Next: l.Next, Epochs: l.Epochs, Deletes: l.Deletes, Batches: l.Records}
 		return p.AppendStretch(l.epoch, &s, l.HighWatermark, l.LogStart)
 	case l.Next > l.from:
-		return p.AppendFollower(l.epoch, l.from, l.Records, l.HighWatermark, l.LogStart)
+		return p.AppendFollower(l.epoch, l.from, l.Records, l.HighWatermark, l.LogStart, false)
 	}
 	return p.FollowerWatermark(l.epoch, l.HighWatermark, l.LogStart)
 }
@@ -104,7 +107,7 @@ func (s stopped) Now() time.Time { return s.c.now }
 const testLagMax = 10 * time.Second
 
 func newTestCluster(t fatal, minInsync int32) *testCluster {
-	c := &testCluster{t: t, minInsync: int(minInsync), now: time.Unix(1_700_000_000, 0), image: metadata.Empty(), known: map[kafka.Offset]record.Batch{}}
+	c := &testCluster{t: t, minInsync: int(minInsync), now: time.Unix(1_700_000_000, 0), image: metadata.Empty(), known: map[kafka.Offset]record.Batch{}, gone: map[kafka.Offset]bool{}}
 	c.meta = &metadata.Partition{Replicas: []kafka.BrokerID{1, 2, 3}, ISR: []kafka.BrokerID{1, 2, 3}, Leader: 1}
 	c.note("created")
 	for id := kafka.BrokerID(1); id <= 3; id++ {
@@ -332,7 +335,11 @@ func (r *testReplica) append() {
 	c := r.c
 	c.values++
 	b := record.NewBuilder()
-	b.Add(c.now.UnixMilli(), nil, fmt.Appendf(nil, "value %d", c.values))
+	value := fmt.Appendf(nil, "value %d", c.values)
+	if c.values%4 == 0 {
+		value = nil
+	}
+	b.Add(c.now.UnixMilli(), fmt.Appendf(nil, "key %d", c.values*c.values%5), value)
 	a, err := r.p.Append(AppendRequest{Batches: b.Build(), Acks: AcksAll, LeaderEpoch: kafka.NoLeaderEpoch, Origin: record.FromCoordinator})
 	if err == nil {
 		c.note("%d appends %d in epoch %d", r.id, a.BaseOffset, a.LeaderEpoch)
@@ -354,6 +361,9 @@ func (c *testCluster) check() {
 		}
 		for o := r.disk.LogStart(); o < high; o++ {
 			b := r.disk.at(o)
+			if b == nil && c.gone[o] {
+				continue
+			}
 			if known := c.known[o]; known == nil {
 				c.known[o] = b
 			} else if !bytes.Equal(known, b) && !c.unclean {
@@ -364,7 +374,9 @@ func (c *testCluster) check() {
 	c.sent = slices.DeleteFunc(c.sent, func(a Appended) bool {
 		for _, r := range c.nodes {
 			if r.p.Acknowledged(AcksAll, a) {
-				if b := r.disk.at(a.BaseOffset); b.LeaderEpoch() == a.LeaderEpoch {
+				if b := r.disk.at(a.BaseOffset); b == nil && c.gone[a.BaseOffset] {
+					return true // nobody waited for the answer for so long
+				} else if b.LeaderEpoch() == a.LeaderEpoch {
 					c.acked = append(c.acked, a)
 					c.note("acknowledged %d of epoch %d", a.BaseOffset, a.LeaderEpoch)
 					if n := c.durableOn(a); n < c.minInsync {
@@ -386,7 +398,11 @@ func (c *testCluster) check() {
 			if a.BaseOffset < r.disk.LogStart() {
 				continue
 			}
-			if b := r.disk.at(a.BaseOffset); b == nil || b.LeaderEpoch() != a.LeaderEpoch || r.disk.DurableEnd() <= a.BaseOffset {
+			b := r.disk.at(a.BaseOffset)
+			if b == nil && c.gone[a.BaseOffset] && r.disk.DurableEnd() > a.BaseOffset {
+				continue
+			}
+			if b == nil || b.LeaderEpoch() != a.LeaderEpoch || r.disk.DurableEnd() <= a.BaseOffset {
 				fail("offset %d of epoch %d was acknowledged, and broker %d, in the in-sync set, does not have it on its disk (durable %d)",
 					a.BaseOffset, a.LeaderEpoch, id, r.disk.DurableEnd())
 			}
@@ -457,8 +473,69 @@ func (c *testCluster) converged() {
 			fail("in the end broker %d has offsets to %d and a high watermark of %d, the leader ends at %d", r.id, r.disk.LogEnd(), r.p.HighWatermark(), leader.disk.LogEnd())
 		}
 		for o := max(r.disk.LogStart(), leader.disk.LogStart()); o < leader.disk.LogEnd(); o++ {
-			if !bytes.Equal(r.disk.at(o), leader.disk.at(o)) {
+			if !c.gone[o] && !bytes.Equal(r.disk.at(o), leader.disk.at(o)) {
 				fail("in the end offset %d is not the same on broker %d and its leader", o, r.id)
+			}
+		}
+	}
+	if !c.unclean {
+		c.same(fail)
+	}
+}
+
+// compact does at a replica what log compaction does below the high watermark; with deletions, tombstones go too.
+func (r *testReplica) compact(deletions bool) {
+	c, below := r.c, r.p.HighWatermark()
+	last := map[string]kafka.Offset{}
+	for o := r.disk.LogStart(); o < below; o++ {
+		if b := r.disk.at(o); b != nil {
+			key, _ := keyOf(b)
+			last[key] = o
+		}
+	}
+	r.disk.compact(below, func(b record.Batch) (gone, deletion bool) {
+		key, deletion := keyOf(b)
+		if gone = last[key] > b.BaseOffset() || deletion && deletions; gone {
+			c.gone[b.BaseOffset()] = true
+		}
+		return gone, gone && deletion
+	})
+	c.note("%d compacts below %d, deletions %v", r.id, below, deletions)
+}
+
+func keyOf(b record.Batch) (key string, deletion bool) {
+	for r := range codecs.Records(b, 0) {
+		return string(r.Key), r.Value == nil
+	}
+	return "", false
+}
+
+// same checks that all replicas mean the same, which is what was committed, and know the leader epoch of every offset.
+func (c *testCluster) same(fail func(string, ...any)) {
+	start := kafka.Offset(0)
+	for _, r := range c.nodes {
+		start = max(start, r.disk.LogStart())
+	}
+	fold := func(at func(kafka.Offset) record.Batch) map[string]string {
+		table := map[string]string{}
+		for o := start; o < c.nodes[0].disk.LogEnd(); o++ {
+			if b := at(o); b != nil {
+				key, deletion := keyOf(b)
+				if table[key] = string(b); deletion {
+					delete(table, key)
+				}
+			}
+		}
+		return table
+	}
+	want := fold(func(o kafka.Offset) record.Batch { return c.known[o] })
+	for _, r := range c.nodes {
+		if got := fold(r.disk.at); !maps.Equal(got, want) {
+			fail("in the end broker %d has the keys %v, those of what was committed are %v", r.id, slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+		}
+		for o := start; o < r.disk.LogEnd(); o++ {
+			if known := c.known[o]; known != nil && known.LeaderEpoch() != r.disk.EpochForOffset(o) {
+				fail("broker %d has offset %d in leader epoch %d, it was written in %d", r.id, o, r.disk.EpochForOffset(o), known.LeaderEpoch())
 			}
 		}
 	}

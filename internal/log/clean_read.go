@@ -31,7 +31,10 @@ func (r *cleanReader) each(s *segment, generation uint64, from kafka.Offset, vis
 	c := scrub{l: r.l, s: s, sealed: true, generation: generation, file: file}
 	for rebuilt := false; ; {
 		if err := c.gather(); err != nil {
-			if rebuilt || c.next > 0 || !c.valid() {
+			if !c.valid() {
+				return ErrOvertaken
+			}
+			if rebuilt || c.next > 0 {
 				return err
 			}
 			rebuilt = true

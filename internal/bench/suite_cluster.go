@@ -49,6 +49,11 @@ func clusterRows(o *SuiteOptions, s *subject, addrs []string) []row {
 		{"3 nodes, bulk, 870 x 1 KiB, 5 in flight", ">= 0.5", chronik(1, 1024, 870, 5), ceiling(1, 1<<20, 5), megabytes, "MB/s", p99Ratio},
 		{"3 nodes, bulk, 8,700 x 100 B, 5 in flight", ">= 0.5", chronik(1, 100, 8700, 5), ceiling(1, 1<<20, 5), megabytes, "MB/s", p99Ratio},
 	}
+	commits := s.raw(o, "", 128, 0, 1, 1)
+	commits.Bootstrap, commits.Replicas = addrs, 3
+	rows = append(rows, row{"3 nodes, offset commits, 128 connections and groups", ">= 20,000", func(ctx context.Context) (*Report, error) {
+		return Commit(ctx, commits)
+	}, unity, records, "commits/s", nil})
 	interval := s.raw(o, "", 128, 1024, 1, 1)
 	interval.Bootstrap, interval.Replicas = addrs, 3
 	interval.TopicConfig = map[string]string{"sync": "interval"}
@@ -97,6 +102,10 @@ func (t *trio) absolutes(ctx context.Context, o *SuiteOptions, idle []float64) e
 	if err != nil {
 		return err
 	}
+	members, err := Members(ctx, MembersOptions{Bootstrap: addrs})
+	if err != nil {
+		return err
+	}
 	starts, err := ColdStarts(ctx, o.Binary, o.Dir, 5)
 	if err != nil {
 		return err
@@ -110,12 +119,16 @@ func (t *trio) absolutes(ctx context.Context, o *SuiteOptions, idle []float64) e
 		{"first acked record of an auto-created topic", fmt.Sprintf("p50 %s, p99 %s", short(topics[1].P50), short(topics[1].P99)), "p99 <= 50 ms"},
 		{"1,000 topics in requests of 50", short(batched.Elapsed), "<= 1 s"},
 	}
+	rows = append(rows, [3]string{"1,000 members of a classic group all stable after the last one joined (all at once / one more)",
+		short(members.Storm) + " / " + short(members.Late), "<= 10 s"})
 	for _, f := range []struct {
 		what, target string
 		o            FailoverOptions
 	}{
 		{"kill -9 to the next acked produce (raw driver)", "worst of 30 <= 1 s", FailoverOptions{Count: 30}},
 		{"the same (franz-go)", "worst of 30 <= 1 s", FailoverOptions{Count: 30, Driver: DriverClient}},
+		{"kill -9 to the next committed offset of any of 6 groups (raw driver)", "<= 2 s", FailoverOptions{Count: 30, Commits: true}},
+		{"the same (franz-go)", "<= 2 s", FailoverOptions{Count: 30, Commits: true, Driver: DriverClient}},
 		{"SIGSTOP to the next acked produce", "<= 5 s", FailoverOptions{Count: 6, Pause: 8 * time.Second}},
 		{"clean stop: the slowest produce", "<= 250 ms", FailoverOptions{Count: 6, Stop: true}},
 	} {

@@ -46,6 +46,9 @@ func (c *Conn) ReadFrame() (Frame, error) {
 	return Frame{Type: typ, Body: body}, nil
 }
 
+// Ready tells whether ReadFrame would return without waiting. It is for the goroutine that reads.
+func (c *Conn) Ready() bool { return c.reader.ready() }
+
 // BeginFrame starts a frame: append its body to the slice that it returns, which may hold frames before it, and hand
 // the result to EndFrame. Nothing is sent before Flush.
 //

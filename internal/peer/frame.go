@@ -10,8 +10,12 @@ import (
 // A frame is: CRC-32C of all that follows, length of the body, type, body.
 const headerSize = 4 + 4 + 1
 
-// readBufferSize is what a connection reads ahead. Frames that fit are not copied.
-const readBufferSize = 64 << 10
+// readBufferSize is what a connection reads ahead, readBufferMax where it is full again and again. Frames that fit are not
+// copied.
+const (
+	readBufferSize = 64 << 10
+	readBufferMax  = 256 << 10
+)
 
 // keptBufferSize is how much a connection keeps of a buffer that one large frame has grown.
 const keptBufferSize = 4 << 20
@@ -40,6 +44,7 @@ type frameReader struct {
 
 	buf        []byte
 	start, end int    // what of buf is read and not used
+	full       bool   // the last read filled it
 	large      []byte // the last body that did not fit into buf
 }
 
@@ -84,6 +89,12 @@ func (r *frameReader) next() (typ byte, body []byte, err error) {
 	return typ, body, nil
 }
 
+// ready tells whether the next frame has been read ahead.
+func (r *frameReader) ready() bool {
+	read := r.buf[r.start:r.end]
+	return len(read) >= headerSize && uint64(len(read)-headerSize) >= uint64(binary.LittleEndian.Uint32(read[4:]))
+}
+
 // own makes the last body the caller's.
 func (r *frameReader) own(body []byte) []byte {
 	if len(body) > 0 && len(r.large) == len(body) && &r.large[0] == &body[0] {
@@ -99,6 +110,9 @@ func (r *frameReader) fill(n int) error {
 		return nil
 	}
 	if r.start == r.end {
+		if r.full && len(r.buf) < readBufferMax {
+			r.buf = make([]byte, 2*len(r.buf))
+		}
 		r.start, r.end = 0, 0
 	} else if r.start+n > len(r.buf) {
 		r.end = copy(r.buf, r.buf[r.start:r.end])
@@ -108,6 +122,7 @@ func (r *frameReader) fill(n int) error {
 		got, err := r.source.Read(r.buf[r.end:])
 		if got > 0 {
 			r.end += got
+			r.full = r.end == len(r.buf)
 			r.heard()
 			continue // an error comes again
 		}

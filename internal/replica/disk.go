@@ -25,8 +25,9 @@ type disk interface {
 	Append(batches []byte, epoch kafka.LeaderEpoch, origin Origin) (store.Result, error)
 	StartEpoch(ctx context.Context, epoch kafka.LeaderEpoch) error
 	Follow(epoch kafka.LeaderEpoch)
-	AppendReplicated(batches []byte) (store.Result, error)
+	AppendReplicated(batches []byte, hold bool) (store.Result, error)
 	AppendStretch(s *log.Stretch) (store.Result, error)
+	Commit()
 	Truncate(ctx context.Context, to kafka.Offset) error
 	ResetTo(ctx context.Context, b log.Beginning) error
 	SetLogStart(ctx context.Context, offset kafka.Offset) error

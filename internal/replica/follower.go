@@ -92,12 +92,13 @@ func (p *Partition) AckPosition(epoch kafka.LeaderEpoch) (durable, logStart kafk
 
 // AppendFollower appends what the leader sent, which begins at base, and does not wait for the disk: Streams.Durable tells
 // when it is there. The batches are checked and copied; the caller may reuse them. An error other than that of the epoch
-// means that the log does not go on from there, or that this disk failed: follow again, after a while.
-func (p *Partition) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, highWatermark, logStart kafka.Offset) error {
+// means that the log does not go on from there, or that this disk failed: follow again, after a while. With hold the disk is
+// not asked to begin: the caller calls Commit before it waits for anything else.
+func (p *Partition) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, highWatermark, logStart kafka.Offset, hold bool) error {
 	if err := p.order(epoch); err != nil {
 		return err
 	}
-	err := p.replicate(epoch, base, batches)
+	err := p.replicate(epoch, base, batches, hold)
 	<-p.ordered
 	if err != nil {
 		return err
@@ -105,7 +106,11 @@ func (p *Partition) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, b
 	return p.FollowerWatermark(epoch, highWatermark, logStart)
 }
 
-func (p *Partition) replicate(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte) error {
+// Commit makes durable what was appended with hold, of all partitions of this node. It waits for the disk where nobody else
+// does so already.
+func (p *Partition) Commit() { p.disk.Commit() }
+
+func (p *Partition) replicate(epoch kafka.LeaderEpoch, base kafka.Offset, batches []byte, hold bool) error {
 	first, _, err := record.Next(batches)
 	switch {
 	case err != nil || first == nil:
@@ -117,11 +122,11 @@ func (p *Partition) replicate(epoch kafka.LeaderEpoch, base kafka.Offset, batche
 	if base != end || first.BaseOffset() != end {
 		return kafka.ErrOffsetOutOfRange.With("the log of %s-%d ends at %d, and its leader sent offset %d", p.topic, p.id.Partition, end, first.BaseOffset())
 	}
-	_, err = p.disk.AppendReplicated(batches)
+	_, err = p.disk.AppendReplicated(batches, hold)
 	if errors.Is(err, log.ErrNotAtEnd) {
 		// This node began an epoch at this offset, as leader, and appended nothing in it; the records that come are older.
 		if err = p.disk.Truncate(context.Background(), end); err == nil {
-			_, err = p.disk.AppendReplicated(batches)
+			_, err = p.disk.AppendReplicated(batches, hold)
 		}
 	}
 	return diskError(err)

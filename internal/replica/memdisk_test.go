@@ -76,7 +76,9 @@ func (d *memDisk) Append(b []byte, epoch kafka.LeaderEpoch, _ Origin) (store.Res
 	return store.Result{BaseOffset: base, LastOffset: base, LogAppendTime: -1, LogStart: d.start}, nil
 }
 
-func (d *memDisk) AppendReplicated(b []byte) (store.Result, error) {
+func (d *memDisk) Commit() {}
+
+func (d *memDisk) AppendReplicated(b []byte, _ bool) (store.Result, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	first := d.endLocked()

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"chronik/internal/wire"
 )
 
 const (
@@ -76,7 +78,7 @@ func (s *sender) writeOnce(fd uintptr) bool {
 		if s.more {
 			s.n, s.err = writeMore(int(fd), s.p)
 		} else {
-			s.n, s.err = syscall.Write(int(fd), s.p)
+			s.n, s.err = wire.WriteNow(fd, s.p)
 		}
 		switch s.err {
 		case syscall.EINTR:

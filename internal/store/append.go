@@ -31,7 +31,7 @@ func (r Result) EndOffset() kafka.Offset { return r.LastOffset + 1 }
 // batches. Errors are those of log.Append; KAFKA_STORAGE_ERROR if there is no space, which heals by itself, or if the
 // storage failed. After an error nothing was appended; ErrAppendFailed where it was tried.
 func (p *Partition) Append(batches []byte, epoch kafka.LeaderEpoch, origin record.Origin) (Result, error) {
-	return p.append(batches, func(l *log.Log) (log.Placement, error) {
+	return p.append(batches, false, func(l *log.Log) (log.Placement, error) {
 		if epoch < p.fence {
 			return log.Placement{}, fmt.Errorf("append to %s in leader epoch %d, it follows in epoch %d: %w", p.name(), epoch, p.fence, log.ErrNotAtEnd)
 		}
@@ -49,28 +49,32 @@ func (p *Partition) Follow(epoch kafka.LeaderEpoch) {
 	p.follows.Store(true)
 }
 
-// AppendReplicated appends batches that a leader numbered, exactly at the log's end (log.ErrNotAtEnd otherwise).
-func (p *Partition) AppendReplicated(batches []byte) (Result, error) {
+// AppendReplicated appends batches that a leader numbered, exactly at the log's end (log.ErrNotAtEnd otherwise). With hold
+// the caller sees to it that they become durable, by Commit.
+func (p *Partition) AppendReplicated(batches []byte, hold bool) (Result, error) {
 	p.leads.Store(false)
-	return p.append(batches, func(l *log.Log) (log.Placement, error) { return l.AppendAt(batches) })
+	return p.append(batches, hold, func(l *log.Log) (log.Placement, error) { return l.AppendAt(batches) })
 }
 
 // AppendStretch appends what a leader has left from the log's end on (log.ErrNotAtEnd otherwise): compaction may have left
 // gaps. The caller may reuse the stretch.
 func (p *Partition) AppendStretch(s *log.Stretch) (Result, error) {
 	p.leads.Store(false)
-	return p.appendOp(operation{kind: opStretch, epochs: s.Epochs, deletes: s.Deletes}, s.Batches, func(l *log.Log) (log.Placement, error) {
+	return p.appendOp(operation{kind: opStretch, epochs: s.Epochs, deletes: s.Deletes}, s.Batches, false, func(l *log.Log) (log.Placement, error) {
 		at, err := l.AppendStretch(s)
 		at.BaseOffset = s.From
 		return at, err
 	})
 }
 
-func (p *Partition) append(batches []byte, write func(*log.Log) (log.Placement, error)) (Result, error) {
-	return p.appendOp(operation{kind: opAppend}, batches, write)
+// Commit makes durable what was submitted to the WAL, of all partitions, at best on the caller's goroutine; see wal.Commit.
+func (p *Partition) Commit() { p.s.wal.Commit() }
+
+func (p *Partition) append(batches []byte, hold bool, write func(*log.Log) (log.Placement, error)) (Result, error) {
+	return p.appendOp(operation{kind: opAppend}, batches, hold, write)
 }
 
-func (p *Partition) appendOp(op operation, batches []byte, write func(*log.Log) (log.Placement, error)) (Result, error) {
+func (p *Partition) appendOp(op operation, batches []byte, hold bool, write func(*log.Log) (log.Placement, error)) (Result, error) {
 	p.lockAppend()
 	defer p.unlockAppend()
 	if err := p.usable(); err != nil {
@@ -101,7 +105,7 @@ func (p *Partition) appendOp(op operation, batches []byte, write func(*log.Log) 
 	if at.Length == 0 {
 		segment = nil // there is nothing to refer to
 	}
-	if _, err := p.s.submit(&op, p, batches, segment); err != nil {
+	if _, err := p.s.submit(&op, p, batches, segment, hold); err != nil {
 		return Result{}, fmt.Errorf("%w (%w)", err, ErrAppendFailed)
 	}
 	p.sinceSnapshot.Add(at.Length)

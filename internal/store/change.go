@@ -43,7 +43,7 @@ func (p *Partition) submitEpoch(epoch kafka.LeaderEpoch) (wal.LSN, error) {
 	if epoch == last {
 		op.offset = p.Epoch().Offset
 	}
-	return p.s.submit(&op, nil, nil, nil)
+	return p.s.submit(&op, nil, nil, nil, false)
 }
 
 func (p *Partition) generation() uint64 {
@@ -211,7 +211,7 @@ func (p *Partition) restructure(ctx context.Context, do func(*log.Log) error) er
 func (p *Partition) logged(ctx context.Context, op *operation, apply func() error) error {
 	p.setChangeFrom(p.s.wal.Next())
 	defer p.setChangeFrom(0)
-	lsn, err := p.s.submit(op, nil, nil, nil)
+	lsn, err := p.s.submit(op, nil, nil, nil, false)
 	if err != nil {
 		return err
 	}

@@ -252,13 +252,13 @@ func TestEpochWithoutRecordsGivesWay(t *testing.T) {
 			b := record.Batch(batch(10, "b"))
 			b.SetBaseOffset(p.LogEnd())
 			b.SetLeaderEpoch(3)
-			if _, err := p.AppendReplicated(b); !errors.Is(err, log.ErrNotAtEnd) {
+			if _, err := p.AppendReplicated(b, false); !errors.Is(err, log.ErrNotAtEnd) {
 				t.Fatalf("an older epoch: %v", err)
 			}
 			if err := p.Truncate(background, p.LogEnd()); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := p.AppendReplicated(b); err != nil {
+			if _, err := p.AppendReplicated(b, false); err != nil {
 				t.Fatalf("empty %v: %v", empty, err)
 			}
 			waitDurable(t, p)
@@ -331,7 +331,7 @@ func TestCutBelowDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 				if b.BaseOffset() >= p.LogEnd() {
-					if _, err := p.AppendReplicated(b); err != nil {
+					if _, err := p.AppendReplicated(b, false); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -299,7 +299,7 @@ func (m *modelPartition) replicate(*store.Store) error {
 	b.SetLeaderEpoch(m.epoch)
 	batch := modelBatch{base: m.end, end: b.NextOffset(), epoch: m.epoch, bytes: bytes.Clone(b), producer: producer, sequence: sequence}
 	m.pending = modelPending{kind: "replicate", batch: &batch}
-	r, err := m.sp.AppendReplicated(b)
+	r, err := m.sp.AppendReplicated(b, false)
 	if err != nil {
 		return err
 	}

@@ -224,13 +224,13 @@ func (d *decoder) state() log.Checkpoint {
 
 // submit gives an operation to the WAL. For an append, p's slot is held, batches are its bytes and segment is where they
 // lie; p is nil otherwise.
-func (s *Store) submit(op *operation, p *Partition, batches []byte, segment *log.SegmentFile) (wal.LSN, error) {
+func (s *Store) submit(op *operation, p *Partition, batches []byte, segment *log.SegmentFile, hold bool) (wal.LSN, error) {
 	var e wal.Entry
 	if p == nil {
 		e.Head = op.encode(make([]byte, 0, opSizeMax))
 	} else {
 		p.head = op.encode(p.head[:0])
-		e = wal.Entry{Head: p.head, Body: batches, Reference: segment, Stream: &p.stream, End: int64(op.end), Lazy: p.lazy.Load()}
+		e = wal.Entry{Head: p.head, Body: batches, Reference: segment, Stream: &p.stream, End: int64(op.end), Lazy: p.lazy.Load(), Held: hold}
 	}
 	lsn, err := s.wal.Submit(&e)
 	if err != nil {

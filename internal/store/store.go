@@ -98,7 +98,7 @@ func (s *Store) CreatePartition(id kafka.TopicPartition, c config.Topic) (*Parti
 	if closed {
 		return nil, ErrClosed
 	}
-	lsn, err := s.submit(&operation{kind: opCreate, id: id}, nil, nil, nil)
+	lsn, err := s.submit(&operation{kind: opCreate, id: id}, nil, nil, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (s *Store) DeletePartition(ctx context.Context, id kafka.TopicPartition) er
 	}
 	p.deleting.Store(true)
 	op := operation{kind: opDelete, id: id}
-	lsn, err := s.submit(&op, nil, nil, nil)
+	lsn, err := s.submit(&op, nil, nil, nil, false)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type fakeNode struct {
 	groups int
 	work   *sync.Cond
 	down   bool
+	dead   chan struct{}
 	done   sync.WaitGroup
 }
 
@@ -137,7 +138,8 @@ func (n *fakeNode) start() {
 	life := n.life
 	o.BrokerEpoch = func() kafka.BrokerEpoch { return kafka.BrokerEpoch(life) }
 	n.mu.Lock()
-	n.down = false
+	n.down, n.dead = false, make(chan struct{})
+	n.wanted, n.busy = false, false
 	n.work = sync.NewCond(&n.mu)
 	n.dirty = map[*fakePart]bool{}
 	n.mu.Unlock()
@@ -159,6 +161,7 @@ func (n *fakeNode) stop() {
 		return
 	}
 	n.down = true
+	close(n.dead)
 	n.work.Broadcast()
 	n.mu.Unlock()
 	n.streams.Close()
@@ -234,7 +237,7 @@ func (n *fakeNode) groupLocked() {
 	dirty := n.dirty
 	n.dirty, n.wanted, n.busy = map[*fakePart]bool{}, false, true
 	n.groups++
-	wait := n.sync
+	wait, dead := n.sync, n.dead
 	n.mu.Unlock()
 	type mark struct {
 		p    *fakePart
@@ -247,7 +250,11 @@ func (n *fakeNode) groupLocked() {
 		marks = append(marks, mark{p, p.end, p.cuts})
 		p.mu.Unlock()
 	}
-	time.Sleep(wait)
+	select {
+	case <-time.After(wait):
+	case <-dead:
+		marks = nil // whatever was under way
+	}
 	for _, m := range marks {
 		m.p.mu.Lock()
 		if m.p.cuts == m.cuts {

@@ -96,9 +96,8 @@ func (l *Log) fillingLocked(n int) (*group, error) {
 		if g != nil && (g.count == 0 || len(g.buf) < l.o.GroupBytesMax) {
 			return g, nil
 		}
-		if g != nil && !g.urgent {
-			g.urgent = true
-			l.work.Signal()
+		if g != nil {
+			l.urgeLocked(g)
 		}
 		l.stats.fullWaits.Add(1)
 		l.room.Wait()
@@ -139,8 +138,7 @@ func (l *Log) lazyFired() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.lazySet = false
-	if g := l.mu.filling; g != nil && g.count > 0 && !g.urgent {
-		g.urgent = true
-		l.work.Signal()
+	if g := l.mu.filling; g != nil && g.count > 0 {
+		l.urgeLocked(g)
 	}
 }

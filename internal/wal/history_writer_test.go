@@ -61,7 +61,7 @@ func (w *historyWriter) append(serial int) error {
 	for i := range body {
 		body[i] = byte('a' + w.rng.IntN(26))
 	}
-	e := &wal.Entry{Body: body, Stream: &w.stream, End: int64(len(w.entries) + 1), Lazy: w.rng.IntN(5) == 0}
+	e := &wal.Entry{Body: body, Stream: &w.stream, End: int64(len(w.entries) + 1), Lazy: w.rng.IntN(5) == 0, Held: w.rng.IntN(4) == 0}
 	head := fmt.Sprintf("%d %s %d %d %d", serial, w.name, w.size, len(body), crc32.ChecksumIEEE(body))
 	if w.rng.IntN(2) == 0 {
 		switch err := w.write(body); {
@@ -83,6 +83,9 @@ func (w *historyWriter) append(serial int) error {
 		return err
 	}
 	clear(body) // Submit copied it
+	if e.Held {
+		w.l.Commit()
+	}
 	w.h.mu.Lock()
 	entry.lsn = lsn
 	w.h.mu.Unlock()

@@ -49,6 +49,8 @@ type Entry struct {
 	// Lazy entries do not ask for a sync of their own; they go with the next group that does, or after
 	// Options.LazyDelay.
 	Lazy bool
+	// Held entries do not either: who submits them calls Commit soon.
+	Held bool
 }
 
 // Log is an open write-ahead log. Its methods may be called from any goroutine.
@@ -62,7 +64,8 @@ type Log struct {
 		sync.Mutex
 		filling  *group // the pending group
 		free     []*group
-		groups   int // made so far
+		groups   int  // made so far
+		writing  bool // somebody writes a group: the writer, or who called Commit
 		sequence uint64
 		next     LSN // the LSN of the next record
 		durable  LSN // all below are durable
@@ -108,11 +111,18 @@ func (l *Log) Submit(e *Entry) (LSN, error) {
 	l.mu.next++
 	if e.Lazy && len(g.buf) < l.o.GroupBytesMax/4 {
 		l.armLazyLocked()
-	} else if !g.urgent {
+	} else if !e.Held {
+		l.urgeLocked(g)
+	}
+	return lsn, nil
+}
+
+// urgeLocked asks the writer for a group.
+func (l *Log) urgeLocked(g *group) {
+	if !g.urgent {
 		g.urgent = true
 		l.work.Signal()
 	}
-	return lsn, nil
 }
 
 // Append submits a record and waits until it is durable.
@@ -132,9 +142,8 @@ func (l *Log) WaitDurable(ctx context.Context, lsn LSN) error {
 		if l.mu.err != nil {
 			return l.mu.err
 		}
-		if g := l.mu.filling; g != nil && lsn >= g.first && !g.urgent {
-			g.urgent = true
-			l.work.Signal()
+		if g := l.mu.filling; g != nil && lsn >= g.first {
+			l.urgeLocked(g)
 		}
 		if l.mu.wake == nil {
 			l.mu.wake = make(chan struct{})

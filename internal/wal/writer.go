@@ -15,42 +15,82 @@ var errRecordTooLarge = fmt.Errorf("record of more than %d bytes does not fit th
 func (l *Log) write() {
 	defer l.done.Done()
 	defer close(l.references)
-	for {
-		g := l.take()
-		if g == nil {
+	for g := l.take(); g != nil; g = l.take() {
+		ok := l.writeAndComplete(g)
+		l.endWriting()
+		if !ok {
 			return
-		}
-		if len(g.refs) > 0 { // the completer syncs them while the group itself is written
-			l.inCompleter.Add(1)
-			l.references <- g
-		}
-		deferred := len(g.refs) > 0
-		if err := l.writeGroup(g); err != nil {
-			l.fail(err)
-			if deferred {
-				g.walDone <- struct{}{}
-			}
-			return
-		}
-		// Callbacks keep nobody waiting who has a group to write: the completer makes them then, and all that follow until it
-		// has caught up, so that they stay in order.
-		behind := l.inCompleter.Load() > 0
-		if g.direct = l.uncalled.Load() > 0 || !behind && l.waiting(); g.direct {
-			l.uncalled.Add(1)
-		} else {
-			l.completeDirect(g)
-		}
-		switch {
-		case deferred:
-			g.walDone <- struct{}{}
-		case behind || g.direct:
-			l.inCompleter.Add(1)
-			g.walDone <- struct{}{}
-			l.references <- g
-		default:
-			l.finish(g)
 		}
 	}
+}
+
+// Commit makes the pending group durable, what others submitted to it included. Where nobody writes it does so on the
+// caller's goroutine, which wakes nobody: for a caller who has nothing to do until then. Else, and where the group is wanted
+// already or refers to files, it asks the writer and returns at once.
+func (l *Log) Commit() {
+	l.mu.Lock()
+	g := l.mu.filling
+	if g == nil || g.count == 0 || l.mu.err != nil {
+		l.mu.Unlock()
+		return
+	}
+	if l.mu.writing || g.urgent || len(g.refs) > 0 || l.inCompleter.Load() > 0 {
+		l.urgeLocked(g)
+		l.mu.Unlock()
+		return
+	}
+	l.beginLocked()
+	l.mu.Unlock()
+	l.writeAndComplete(g)
+	l.endWriting()
+}
+
+// beginLocked takes the pending group to be written.
+func (l *Log) beginLocked() {
+	l.mu.filling, l.mu.writing = nil, true
+	l.room.Broadcast()
+}
+
+func (l *Log) endWriting() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.writing = false
+	l.work.Signal() // the writer may have been asked meanwhile, or the log have ended
+}
+
+// writeAndComplete is what the writer does with a group; false once the log failed.
+func (l *Log) writeAndComplete(g *group) bool {
+	if len(g.refs) > 0 { // the completer syncs them while the group itself is written
+		l.inCompleter.Add(1)
+		l.references <- g
+	}
+	deferred := len(g.refs) > 0
+	if err := l.writeGroup(g); err != nil {
+		l.fail(err)
+		if deferred {
+			g.walDone <- struct{}{}
+		}
+		return false
+	}
+	// Callbacks keep nobody waiting who has a group to write: the completer makes them then, and all that follow until it
+	// has caught up, so that they stay in order.
+	behind := l.inCompleter.Load() > 0
+	if g.direct = l.uncalled.Load() > 0 || !behind && l.waiting(); g.direct {
+		l.uncalled.Add(1)
+	} else {
+		l.completeDirect(g)
+	}
+	switch {
+	case deferred:
+		g.walDone <- struct{}{}
+	case behind || g.direct:
+		l.inCompleter.Add(1)
+		g.walDone <- struct{}{}
+		l.references <- g
+	default:
+		l.finish(g)
+	}
+	return true
 }
 
 // waiting tells whether the next group wants to be written.
@@ -64,19 +104,20 @@ func (l *Log) waiting() bool {
 func (l *Log) take() *group {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for {
+	for ; ; l.work.Wait() {
+		if l.mu.writing { // somebody called Commit, and wakes the writer when he is through
+			continue
+		}
 		if l.mu.err != nil {
 			return nil
 		}
 		if g := l.mu.filling; g != nil && g.count > 0 && (g.urgent || l.mu.closed) {
-			l.mu.filling = nil
-			l.room.Broadcast()
+			l.beginLocked()
 			return g
 		}
 		if l.mu.closed {
 			return nil
 		}
-		l.work.Wait()
 	}
 }
 

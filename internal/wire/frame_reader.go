@@ -257,7 +257,7 @@ func (r *FrameReader) fillOnce(fd uintptr) bool {
 
 func (r *FrameReader) readOnce(fd uintptr) bool {
 	for {
-		n, err := syscall.Read(int(fd), r.into)
+		n, err := readNow(fd, r.into)
 		switch {
 		case err == syscall.EINTR:
 			continue

@@ -19,12 +19,15 @@ func hashKey(key []byte) keyHash {
 // offsetMapEntryBytes is what a key costs in memory, whatever its length.
 const offsetMapEntryBytes = 24
 
-// offsetMap knows the last offset of each key in a stretch of the log. Its memory is fixed when it is made: when it is full,
-// the stretch ends.
+// offsetMap knows the last offset of each key in a stretch of the log. Its memory is bounded, the old and the new table of a
+// growing one together: when it is full, the stretch ends. It begins small, because a small table stays in the processor's
+// caches, and most logs have far fewer keys than records.
 type offsetMap struct {
 	slots []offsetSlot
 	n     int
-	limit int
+	limit int // of n, in this table
+	most  int // slots that it may grow to
+	load  float64
 	// latest is the last offset up to which every record with a key is in it; what lies behind stays as it is.
 	latest kafka.Offset
 }
@@ -34,13 +37,41 @@ type offsetSlot struct {
 	offset int64 // + 1; 0: the slot is free
 }
 
+const offsetMapSlots = 4096 // to begin with
+
 // newOffsetMap makes one of at most so many bytes, and no larger than the keys to come can need.
 func newOffsetMap(bytes int64, load float64, keys int64) *offsetMap {
-	n := max(bytes/offsetMapEntryBytes, 2)
-	if need := int64(float64(keys)/load) + 2; need > 0 && need < n {
-		n = need
+	most := max(bytes/offsetMapEntryBytes, 2)
+	if need := int64(float64(keys)/load) + 2; need > 0 && need < most {
+		most = need
 	}
-	return &offsetMap{slots: make([]offsetSlot, n), limit: max(int(float64(n)*load), 1), latest: kafka.NoOffset}
+	m := &offsetMap{most: int(most), load: load, latest: kafka.NoOffset}
+	m.make(min(m.most, offsetMapSlots))
+	return m
+}
+
+func (m *offsetMap) make(slots int) {
+	m.slots = make([]offsetSlot, slots)
+	m.limit = max(int(float64(slots)*m.load), 1)
+}
+
+// grow makes room for more keys, if there may be more.
+func (m *offsetMap) grow() bool {
+	old := m.slots
+	n := 2 * len(old)
+	if 8*len(old) >= m.most { // the last time: all that the old table leaves
+		n = m.most - len(old)
+	}
+	if n <= len(old) {
+		return false
+	}
+	m.make(n)
+	for i := range old {
+		if old[i].offset != 0 {
+			*m.find(old[i].hash) = old[i]
+		}
+	}
+	return true
 }
 
 // find is the slot of a key, or the free one where it would be.
@@ -63,7 +94,10 @@ func (m *offsetMap) put(key []byte, offset kafka.Offset) bool {
 	s := m.find(h)
 	if s.offset == 0 {
 		if m.n >= m.limit {
-			return false
+			if !m.grow() {
+				return false
+			}
+			s = m.find(h)
 		}
 		m.n++
 		s.hash = h

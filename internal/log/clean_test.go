@@ -418,3 +418,33 @@ func TestCleanReaders(t *testing.T) {
 		s.Release()
 	}
 }
+
+// TestOffsetMap: it knows the last offset of every key, takes at least two thirds of what its memory could hold, and says so
+// when it is full; a full one still knows and still takes the keys that it has.
+func TestOffsetMap(t *testing.T) {
+	for _, entries := range []int{2, 100, 5000, 40_000, 100_000} {
+		m := newOffsetMap(int64(entries)*offsetMapEntryBytes, 0.9, 1<<40)
+		n, largest := 0, 0
+		for m.put(fmt.Append(nil, "key ", n), kafka.Offset(n)) {
+			n++
+			largest = max(largest, len(m.slots))
+		}
+		if n < entries*6/10-1 || n > entries || largest > entries {
+			t.Errorf("%d entries: %d keys in %d slots", entries, n, largest)
+		}
+		for i := range n {
+			if got := m.get(fmt.Append(nil, "key ", i)); got != kafka.Offset(i) {
+				t.Fatalf("%d entries: key %d is at %d", entries, i, got)
+			}
+			if !m.put(fmt.Append(nil, "key ", i), kafka.Offset(1000+i)) || m.get(fmt.Append(nil, "key ", i)) != kafka.Offset(1000+i) {
+				t.Fatalf("%d entries: key %d is not taken again", entries, i)
+			}
+		}
+		if m.get([]byte("another")) != kafka.NoOffset {
+			t.Error("a key that is not there is found")
+		}
+	}
+	if m := newOffsetMap(1<<30, 0.9, 10); m.most > 20 {
+		t.Errorf("%d slots for 10 keys", m.most)
+	}
+}

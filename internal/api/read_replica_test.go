@@ -115,7 +115,7 @@ func TestFollowerAnswers(t *testing.T) {
 		b := bytes.Clone(batchOf(nil, value))
 		record.Batch(b).SetBaseOffset(base)
 		record.Batch(b).SetLeaderEpoch(epoch)
-		if err := p.AppendFollower(epoch, base, b, hw, 0); err != nil {
+		if err := p.AppendFollower(epoch, base, b, hw, 0, false); err != nil {
 			t.Fatal(err)
 		}
 	}

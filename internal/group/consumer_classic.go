@@ -25,6 +25,11 @@ func resyncKey(group, member string) coordinator.TimerKey {
 // joinConsumer is JoinGroup of a member of the classic protocol to a consumer group that has members. It is answered at once.
 func (m *Machine) joinConsumer(tx *coordinator.Tx, g *consumerGroup, r *JoinRequest) (*kmsg.JoinGroupResponse, error) {
 	limits := m.limits()
+	if limits.consumer(g.id).MigrationPolicy == migrateDisabled {
+		m.logger.Info("a member of the classic protocol may not join a consumer group: migration is disabled (group.consumer.migration.policy)",
+			"group", g.id, "client", r.ClientID)
+		return nil, kafka.ErrInconsistentGroupProtocol
+	}
 	id, unknown := r.MemberID, r.MemberID == ""
 	if unknown {
 		id = r.ClientID + "-" + m.newID()
@@ -49,12 +54,11 @@ func (m *Machine) joinConsumer(tx *coordinator.Tx, g *consumerGroup, r *JoinRequ
 	if err := m.validateSubscription(g, &limits, j.next); err != nil {
 		return nil, err
 	}
-	var after *consumerMember
 	if current := g.members[staticID(g, r.InstanceID)]; current != nil && m.downgradableFor(g, current) {
 		// The last member of the consumer protocol is replaced by one of the classic protocol.
-		return m.downgradeFor(tx, g, current, j)
+		return m.downgradeFor(tx, g, current, j), nil
 	}
-	_, after = m.advance(tx, g, j)
+	_, after := m.advance(tx, g, j)
 	tx.Cancel(rejoinKey(g.id, id))
 	m.consumerSession(tx, g, id, millis(r.SessionTimeoutMillis))
 	m.fenceAfter(tx, resyncKey(g.id, id), g.id, id, millis(r.rebalanceTimeout()), "member did not sync in time", nil)
@@ -260,7 +264,7 @@ func (g *consumerGroup) waits(mb *consumerMember) bool {
 }
 
 // leaveConsumer is LeaveGroup: of members of the classic protocol, or of any that an administrator removes (as in Kafka 4.3).
-func (m *Machine) leaveConsumer(tx *coordinator.Tx, g *consumerGroup, leaving []kmsg.LeaveGroupRequestMember) ([]kmsg.LeaveGroupResponseMember, error) {
+func (m *Machine) leaveConsumer(tx *coordinator.Tx, g *consumerGroup, leaving []kmsg.LeaveGroupRequestMember) []kmsg.LeaveGroupResponseMember {
 	rows := make([]kmsg.LeaveGroupResponseMember, 0, len(leaving))
 	var gone []*consumerMember
 	why, reason := "member left", ""
@@ -281,14 +285,14 @@ func (m *Machine) leaveConsumer(tx *coordinator.Tx, g *consumerGroup, leaving []
 			if leaving[i].Reason != nil {
 				reason = *leaving[i].Reason
 			}
-			row.MemberID = mb.id
 			if !slices.Contains(gone, mb) {
 				gone = append(gone, mb)
 			}
 		}
 		rows = append(rows, row)
 	}
-	return rows, m.fence(tx, g, gone, why, reason)
+	m.fence(tx, g, gone, why, reason)
+	return rows
 }
 
 // answerJoinConsumer answers JoinGroup to a consumer group.
@@ -299,7 +303,7 @@ func (m *Machine) answerJoinConsumer(tx *coordinator.Tx, g *consumerGroup, r *Jo
 	}
 	resp, err := m.joinConsumer(tx, g, r)
 	if err != nil {
-		resp = joinError(r.MemberID, &kafka.Error{Code: kafka.CodeOf(err)})
+		resp = joinError("", &kafka.Error{Code: kafka.CodeOf(err)})
 	}
 	coordinator.Answer(tx, p, resp)
 }

@@ -15,6 +15,7 @@ const (
 	migrateBoth      = "bidirectional"
 	migrateUpgrade   = "upgrade"
 	migrateDowngrade = "downgrade"
+	migrateDisabled  = "disabled"
 )
 
 // upgraded makes a consumer group of a classic one that a member of the consumer protocol wants to join: of an empty one a new
@@ -138,7 +139,7 @@ func (m *Machine) mayDowngrade(g *consumerGroup, members int) bool {
 }
 
 // downgrade makes a classic group of those who stay, and lets it rebalance.
-func (m *Machine) downgrade(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMember, why Rebalance) error {
+func (m *Machine) downgrade(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMember, why Rebalance) {
 	var staying []*consumerMember
 	for _, id := range g.order {
 		if mb := g.members[id]; !slices.Contains(gone, mb) {
@@ -148,12 +149,11 @@ func (m *Machine) downgrade(tx *coordinator.Tx, g *consumerGroup, gone []*consum
 	next := m.downgraded(tx, g, staying, true)
 	m.caused(g.id, why)
 	m.prepareRebalance(tx, next, cause{})
-	return nil
 }
 
 // downgradeFor is downgrade where a static member of the classic protocol replaces the last one of the consumer protocol. The
 // group only rebalances if the new one subscribes to something else.
-func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *consumerMember, j joining) (*kmsg.JoinGroupResponse, error) {
+func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *consumerMember, j joining) *kmsg.JoinGroupResponse {
 	target := g.targets[replaced.id]
 	var staying []*consumerMember
 	for _, id := range g.order {
@@ -177,7 +177,7 @@ func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *c
 		m.caused(g.id, why)
 		m.prepareRebalance(tx, next, cause{})
 	}
-	return resp, nil
+	return resp
 }
 
 // downgraded puts a stable classic group with these members, and what the target assignment means for each, into the place of the

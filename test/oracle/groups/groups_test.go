@@ -14,3 +14,8 @@ func TestAgainstApacheKafka(t *testing.T) {
 func TestNextAgainstApacheKafka(t *testing.T) {
 	pair.AgainstApacheKafkaWith(t, Settings, OfApacheKafka, TalkNext, KnownNext...)
 }
+
+// TestLimitsAgainstApacheKafka is about the same with limits.
+func TestLimitsAgainstApacheKafka(t *testing.T) {
+	pair.AgainstApacheKafkaWith(t, LimitSettings, OfApacheKafka, TalkLimits)
+}

@@ -30,6 +30,7 @@ func TalkNext(p *pair.Side) {
 	s.nextRegex()
 	s.nextOffsets()
 	s.nextOtherKeys()
+	s.nextEmpty()
 	s.nextJoinedByClassic()
 	s.nextConfigs()
 	s.EpochBase = 0 // these come from a classic group's generation
@@ -462,6 +463,70 @@ func consuming(generation int32, owned ...int32) joinOption {
 		}
 		r.Protocols[0].Metadata = m.AppendTo(nil)
 	}
+}
+
+// nextEmpty: a group without members is of whichever protocol comes next.
+func (s *side) nextEmpty() {
+	const g = "nextempty"
+	s.beat(1, g, "a", 0)
+	s.commit(9, g, "a", 1, "", "t-0")
+	s.beat(1, g, "a", -1)
+	s.heartbeat(4, g, "x", 1, nil)
+	s.join(9, g, "x", consuming(-1))
+	base := s.EpochBase
+	s.EpochBase = 0 // of a classic group's generation
+	id := s.join(9, g, "", consuming(-1))
+	s.describe(6, g)
+	s.describeNext(g)
+	s.join(9, g, id, consuming(-1))
+	s.describe(5, g)
+	s.Without("ProtocolMetadata")
+	s.EpochBase = base
+	s.describeNext(g)
+	s.list(5, nil, []string{"classic"})
+	s.fetch(9, false, g)
+	s.leave(5, g, leaving(id, ""))
+	s.beat(1, g, "a", 0)
+	s.describeNext(g)
+	s.fetchAs(9, g, "a", 1)
+	s.beat(1, g, "a", -1)
+}
+
+// LimitSettings and TalkLimits are about what a configuration forbids.
+var LimitSettings = append([]string{"group.consumer.migration.policy=disabled", "group.consumer.max.size=2"}, Settings...)
+
+// TalkLimits is about groups that may not change their protocol nor grow.
+func TalkLimits(p *pair.Side) {
+	s := &side{Side: p}
+	s.groupTopics()
+	s.findEpochBase()
+	s.beat(1, "full", "a", 0)
+	s.beat(1, "full", "b", 0)
+	s.beat(1, "full", "c", 0)
+	s.beat(1, "full", "c", 0, statically("i"))
+	s.beat(1, "full", "a", 0)
+	s.describeNext("full")
+	s.join(9, "full", "", consuming(-1))
+	s.join(9, "full", "x", consuming(-1))
+	s.beat(1, "full", "b", -1)
+	s.beat(1, "full", "c", 0)
+	base := s.EpochBase
+	s.EpochBase = 0 // of a classic group's generation
+	id := s.join(9, "old", "", consuming(-1))
+	s.join(9, "old", id, consuming(-1))
+	s.sync(5, "old", id, 1, nil)
+	s.beat(1, "old", "a", 0)
+	s.heartbeat(4, "old", id, 1, nil)
+	s.leave(5, "old", leaving(id, ""))
+	s.EpochBase = base
+	s.beat(1, "old", "a", 0)
+	s.beat(1, "old", "a", -1)
+	s.EpochBase = 0
+	id = s.join(9, "old", "", consuming(-1))
+	s.join(9, "old", id, consuming(-1))
+	s.EpochBase = base
+	s.list(5, nil, nil)
+	s.describeNext("old", "full")
 }
 
 // first is the ID of a member that comes before all random ones.

@@ -72,6 +72,10 @@ func (m *Machine) ConsumerHeartbeat(tx *coordinator.Tx, r *ConsumerHeartbeatRequ
 	}
 	m.consumers[g.id] = g
 	before, after := m.advance(tx, g, j)
+	if before.classic != nil { // it has changed its protocol: nobody waits for its JoinGroup any more
+		tx.Cancel(rejoinKey(g.id, after.id))
+		tx.Cancel(resyncKey(g.id, after.id))
+	}
 	m.consumerSession(tx, g, after.id, c.SessionTimeout)
 	m.watchRevocation(tx, g, before, after)
 	resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()

@@ -38,8 +38,8 @@ func (m *Machine) consumerLeave(tx *coordinator.Tx, r *ConsumerHeartbeatRequest)
 		g.put(&away)
 		tx.Append(positionRecord(g.id, &away))
 		tx.Cancel(revokeKey(g.id, mb.id))
-	} else if err := m.fence(tx, g, []*consumerMember{mb}, "member left", ""); err != nil {
-		return nil, err
+	} else {
+		m.fence(tx, g, []*consumerMember{mb}, "member left", "")
 	}
 	resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
 	resp.MemberID, resp.MemberEpoch = &mb.id, r.MemberEpoch
@@ -55,14 +55,15 @@ func (m *Machine) notConsumer(id string) *kafka.Error {
 }
 
 // fence takes members out, which makes the group a classic one where only members of the classic protocol are left.
-func (m *Machine) fence(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMember, why, reason string) error {
+func (m *Machine) fence(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMember, why, reason string) {
 	if len(gone) == 0 {
-		return nil
+		return
 	}
 	cause := Rebalance{Time: tx.Now, Cause: why, Member: gone[0].id, Client: gone[0].client(), Reason: reason}
 	m.logger.Debug("members leave the consumer group", "group", g.id, "epoch", g.epoch, "member", gone[0].id, "members", len(gone), "cause", why)
 	if m.downgradable(g, gone) {
-		return m.downgrade(tx, g, gone, cause)
+		m.downgrade(tx, g, gone, cause)
+		return
 	}
 	for _, mb := range gone {
 		m.removeMember(tx, g, mb)
@@ -71,12 +72,6 @@ func (m *Machine) fence(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMe
 		m.dropRegex(tx, g, mb.regex)
 	}
 	m.raise(tx, g, cause)
-	m.consumerSettledEmpty(tx, g)
-	return nil
-}
-
-// consumerSettledEmpty ends the rebalance of a group that nobody is left in.
-func (m *Machine) consumerSettledEmpty(tx *coordinator.Tx, g *consumerGroup) {
 	if len(g.members) == 0 {
 		m.settled(g.id, g.epoch, tx.Now)
 	}
@@ -123,9 +118,7 @@ func (m *Machine) fenceAfter(tx *coordinator.Tx, key coordinator.TimerKey, group
 		}
 		mb := g.members[member]
 		m.logger.Info(why, "group", group, "groupEpoch", g.epoch, "member", member, "memberEpoch", mb.epoch, "client", mb.client(), "after", d)
-		if err := m.fence(tx, g, []*consumerMember{mb}, why, ""); err != nil {
-			m.logger.Error("a member could not be taken out of its group", "group", group, "member", member, "error", err)
-		}
+		m.fence(tx, g, []*consumerMember{mb}, why, "")
 	})
 }
 

@@ -39,7 +39,7 @@ func (m *Machine) Leave(tx *coordinator.Tx, r *kmsg.LeaveGroupRequest) ([]kmsg.L
 		leaving = []kmsg.LeaveGroupRequestMember{one}
 	}
 	if c := m.consumers[r.Group]; c != nil {
-		return m.leaveConsumer(tx, c, leaving)
+		return m.leaveConsumer(tx, c, leaving), nil
 	}
 	rows, left := make([]kmsg.LeaveGroupResponseMember, 0, len(leaving)), false
 	for i := range leaving {

@@ -110,12 +110,18 @@ func (m *Machine) SetTopics(topics func() Topics) { m.topics = topics }
 // TopicsChanged makes the consumer groups that subscribe to any of the topics, by name or by regular expression, look at
 // them again with their members' next heartbeat; nil stands for all topics.
 func (m *Machine) TopicsChanged(names []string) {
+	if len(names) > concernedMax {
+		names = nil
+	}
 	for _, g := range m.consumers { // any order: each is marked for itself
 		if names == nil || g.concerned(names) {
 			g.stale = true
 		}
 	}
 }
+
+// concernedMax bounds the work of finding out whom topics concern: of more, all groups look.
+const concernedMax = 64
 
 // concerned tells whether any of the topics may matter to the group.
 func (g *consumerGroup) concerned(names []string) bool {

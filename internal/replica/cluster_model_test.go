@@ -137,13 +137,12 @@ func (c *testCluster) wipe(r *testReplica, minInsync int32) {
 	if slices.Contains(c.meta.ISR, r.id) || c.meta.Leader == r.id {
 		return
 	}
-	for _, other := range c.nodes { // the leader may have a proposal under way that takes it in
-		other.p.mu.Lock()
-		proposed := other.p.mu.progress.inMaximalISR(r.id)
-		other.p.mu.Unlock()
-		if proposed {
-			return
-		}
+	leader := c.node(c.meta.Leader).p
+	leader.mu.Lock()
+	proposed := leader.mu.progress.inMaximalISR(r.id) // it may have a proposal under way that takes it in
+	leader.mu.Unlock()
+	if proposed {
+		return
 	}
 	c.restart(r.id, minInsync)
 	r.p.leave(kafka.ErrNotLeaderOrFollower)

@@ -38,6 +38,7 @@ type testCluster struct {
 	// known is the record at each offset that was below any high watermark.
 	known map[kafka.Offset]record.Batch
 	// gone are the offsets that any replica's compaction took.
+	keys     int
 	gone     map[kafka.Offset]bool
 	unclean  bool // a leader was elected that was not in sync
 	answers  func() error
@@ -107,7 +108,7 @@ func (s stopped) Now() time.Time { return s.c.now }
 const testLagMax = 10 * time.Second
 
 func newTestCluster(t fatal, minInsync int32) *testCluster {
-	c := &testCluster{t: t, minInsync: int(minInsync), now: time.Unix(1_700_000_000, 0), image: metadata.Empty(), known: map[kafka.Offset]record.Batch{}, gone: map[kafka.Offset]bool{}}
+	c := &testCluster{t: t, minInsync: int(minInsync), now: time.Unix(1_700_000_000, 0), image: metadata.Empty(), known: map[kafka.Offset]record.Batch{}, gone: map[kafka.Offset]bool{}, keys: 5}
 	c.meta = &metadata.Partition{Replicas: []kafka.BrokerID{1, 2, 3}, ISR: []kafka.BrokerID{1, 2, 3}, Leader: 1}
 	c.note("created")
 	for id := kafka.BrokerID(1); id <= 3; id++ {
@@ -339,7 +340,7 @@ func (r *testReplica) append() {
 	if c.values%4 == 0 {
 		value = nil
 	}
-	b.Add(c.now.UnixMilli(), fmt.Appendf(nil, "key %d", c.values*c.values%5), value)
+	b.Add(c.now.UnixMilli(), fmt.Appendf(nil, "key %d", c.values*c.values%c.keys), value)
 	a, err := r.p.Append(AppendRequest{Batches: b.Build(), Acks: AcksAll, LeaderEpoch: kafka.NoLeaderEpoch, Origin: record.FromCoordinator})
 	if err == nil {
 		c.note("%d appends %d in epoch %d", r.id, a.BaseOffset, a.LeaderEpoch)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -29,8 +30,17 @@ func (h *Handlers) findCoordinator(_ context.Context, r *Request) Reply {
 		defer cancel()
 		resp := kmsg.NewPtrFindCoordinatorResponse()
 		var sure surely
+		keys := req.CoordinatorKeys
+		if r.Version < 4 {
+			keys = []string{req.CoordinatorKey}
+		}
+		if req.CoordinatorType == groupCoordinator {
+			h.awaitElection(ctx, func(_ *metadata.Image, lost map[kafka.BrokerID]bool) bool {
+				return slices.ContainsFunc(keys, func(key string) bool { return lost[h.Groups.LeaderOf(key)] })
+			})
+		}
 		if r.Version >= 4 {
-			for _, key := range req.CoordinatorKeys {
+			for _, key := range keys {
 				resp.Coordinators = append(resp.Coordinators, h.coordinator(ctx, &sure, r, req.CoordinatorType, key))
 			}
 			return Response{Message: resp}
@@ -61,7 +71,9 @@ func (h *Handlers) coordinator(ctx context.Context, sure *surely, r *Request, ke
 	default:
 		return fail(kafka.ErrInvalidRequest.With("coordinators of type %d do not exist", keyType))
 	}
-	h.awaitElection(ctx, func(_ *metadata.Image, lost map[kafka.BrokerID]bool) bool { return lost[h.Groups.LeaderOf(key)] })
+	if id := h.Groups.LeaderOf(key); h.lost(h.Store.Image())[id] { // a client that is sent there again may wait for long
+		return fail(kafka.ErrCoordinatorNotAvailable.With("the connection to broker %d, which coordinated group %s, has just ended, and no other was elected yet", id, key))
+	}
 	id, addr, err := h.liveCoordinator(ctx, r, key)
 	if errors.Is(err, kafka.ErrCoordinatorNotAvailable) && sure.ask(ctx, h) == nil { // another node may know better
 		id, addr, err = h.liveCoordinator(ctx, r, key)

@@ -187,6 +187,10 @@ func theDeadAreNotNamed(t *testing.T) {
 	}
 	within := func(what string, want int32, atLeast, atMost time.Duration) {
 		for name, ask := range ask {
+			want := want
+			if what == "nobody decides" && name == "find coordinator" {
+				want = -1 // COORDINATOR_NOT_AVAILABLE: it asks again soon
+			}
 			began := time.Now()
 			if got := ask(); got != want {
 				t.Errorf("%s, %s: broker %d, want %d", what, name, got, want)

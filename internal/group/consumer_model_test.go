@@ -289,6 +289,29 @@ func (w *model) restart() {
 	}
 }
 
+// prefixes: wherever the log ends, in the middle of an operation too, and whatever compaction has left of it, it can be loaded, and no
+// partition has two owners.
+func (w *model) prefixes() {
+	for range 5 {
+		cut := rapid.IntRange(0, len(w.log)).Draw(w.t, "prefix")
+		w.replay(w.compacted(w.log[:cut]))
+		for _, id := range w.m.consumerIDs() {
+			if twice := w.m.consumers[id].settleOwners(); len(twice) > 0 {
+				w.t.Fatalf("after %d records of %d: %v have two owners\n%s", cut, len(w.log), twice, w.m.print())
+			}
+		}
+		w.m.Loaded(coordinator.NewTx(w.now, w.timers))
+		for range 3 { // whoever is left goes, and the group with it
+			for next, ok := w.timers.Next(); ok && next.Before(w.now.Add(time.Minute)); next, ok = w.timers.Next() {
+				w.timers.Due(next)(coordinator.NewTx(next, w.timers))
+			}
+		}
+		if g := w.m.consumers["g"]; g != nil && len(g.members) > 0 {
+			w.t.Fatalf("members without heartbeats are left:\n%s", w.m.print())
+		}
+	}
+}
+
 func (w *model) advance(d time.Duration) {
 	end := w.now.Add(d)
 	for next, ok := w.timers.Next(); ok && !next.After(end); next, ok = w.timers.Next() {
@@ -702,6 +725,7 @@ func TestConsumerGroupModel(t *testing.T) {
 		w.run(250)
 		w.heal()
 		w.restart()
+		w.prefixes()
 		revoked += w.revoked
 		for k, n := range w.kinds {
 			kinds[k] += n
@@ -720,6 +744,7 @@ func TestMigrationModel(t *testing.T) {
 		w.run(250)
 		w.heal()
 		w.restart()
+		w.prefixes()
 		for k, n := range w.kinds {
 			kinds[k] += n
 		}

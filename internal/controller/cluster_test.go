@@ -225,6 +225,31 @@ func TestLeaderCloses(t *testing.T) {
 	})
 }
 
+// TestHeirDies: a leader that hands over to a node which dies in this moment waits for nothing.
+func TestHeirDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 8, 3)
+		f.net.delay = 30 * time.Millisecond
+		defer f.close()
+		f.startAll()
+		f.formed()
+		f.converged()
+		began := time.Now()
+		done := make(chan error, 1)
+		go func() { done <- f.leader().controller().TransferLeadership(t.Context(), "test") }()
+		synctest.Wait() // it is under way
+		leader := f.leader()
+		for _, m := range f.machines {
+			if m != leader {
+				m.kill(nil)
+			}
+		}
+		if err := <-done; err == nil || time.Since(began) > 200*time.Millisecond {
+			t.Errorf("%v, after %v", err, time.Since(began))
+		}
+	})
+}
+
 // TestControllerKilledOften: however recently the others have started, a dead controller is replaced, and what its broker
 // led is moved, without waiting for a timeout.
 func TestControllerKilledOften(t *testing.T) {

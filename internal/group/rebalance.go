@@ -177,7 +177,7 @@ func (m *Machine) expireSession(tx *coordinator.Tx, g *classic, id string) {
 	}
 	m.notice(g, "member's session has ended", "member", id)
 	m.drop(tx, g, id)
-	m.afterRemoval(tx, g, mb.causes("member's session expired", "no heartbeat for "+millis(mb.sessionTimeout).String()))
+	m.afterRemoval(tx, g, mb.causes("session expired", "no heartbeat for "+millis(mb.sessionTimeout).String()))
 }
 
 // afterRemoval rebalances what a removed member leaves behind; without a cause, where no member but a pending one left.

@@ -55,7 +55,7 @@ const powerLosses = 5
 // phases is the run: safety, healing, more losses of power, and what is there afterwards.
 func (c *cluster) phases(w *workload, m *nemesis) {
 	m.each((*node).start)
-	if !c.converge("at the start") || !c.createTopic() {
+	if !c.converge("at the start") || !c.createTopic() || !w.createCompacted() {
 		w.cancel()
 		return
 	}
@@ -91,6 +91,7 @@ func (c *cluster) phases(w *workload, m *nemesis) {
 	}
 	w.checkLog()
 	w.checkMetadata()
+	w.checkCompacted()
 	if len(c.failures()) > 0 || !c.converge("at the end") {
 		return
 	}

@@ -26,6 +26,7 @@ type workload struct {
 	acked       int
 	configAcked int
 	offsetAcked int64
+	kv          compacted
 	mu          sync.Mutex
 }
 
@@ -45,6 +46,8 @@ func (w *workload) start() {
 	}
 	w.spawn(1, w.administer)
 	w.spawn(1, w.commitOffsets)
+	w.spawn(1, w.setKeys)
+	w.spawn(2, w.scanSlowly)
 	w.spawn(1, w.askEnds)
 }
 

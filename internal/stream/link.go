@@ -28,6 +28,7 @@ type link struct {
 
 	held      partition // the reader's: appended to, and to be committed; nil if nothing is
 	heldBytes int       // the reader's: so much
+	heard     bool      // the reader's: a frame came
 	committed writing   // the reader's
 
 	running   bool // there is a goroutine
@@ -91,9 +92,13 @@ func (l *link) run() {
 			failures++
 			continue
 		}
-		failures = 0
 		l.s.stats.connects.Add(1)
-		l.use(c)
+		if l.use(c) {
+			failures = 0
+			continue
+		}
+		l.pause(l.s.backoff(failures)) // it takes connections and ends them, as while it stops
+		failures++
 	}
 }
 
@@ -123,15 +128,15 @@ func (l *link) pause(d time.Duration) {
 	l.reachable = false
 }
 
-// use lets all partitions follow over a new connection, until it ends or is no longer needed.
-func (l *link) use(c conn) {
+// use lets all partitions follow over a new connection, until it ends or is no longer needed. It tells whether anything came.
+func (l *link) use(c conn) bool {
 	l.src.mu.Lock()
 	if l.closed {
 		l.src.mu.Unlock()
 		_ = c.Close()
-		return
+		return true
 	}
-	l.conn, l.broken, l.expired, l.writing = c, false, false, false
+	l.conn, l.broken, l.expired, l.writing, l.heard = c, false, false, false, false
 	l.sessions = map[sessionID]*following{}
 	for _, f := range l.partitions {
 		if !f.mending && !f.retrySet {
@@ -166,6 +171,7 @@ func (l *link) use(c conn) {
 	if !idle && !closed {
 		l.s.log.Info("the connection to the leader of followed partitions ended; dialling again", "broker", l.src.leader, "kind", l.kind, "error", err)
 	}
+	return l.heard || idle
 }
 
 // writing is what the writer takes at a time.

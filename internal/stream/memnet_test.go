@@ -200,9 +200,13 @@ func (c *memConn) Read(b []byte) (int, error) {
 				c.change.Wait()
 				continue
 			}
-			n := copy(b, c.queue[0].b)
-			if c.queue[0].b = c.queue[0].b[n:]; len(c.queue[0].b) == 0 {
-				c.queue = c.queue[1:]
+			n := 0
+			for n < len(b) && len(c.queue) > 0 && time.Until(c.queue[0].at) <= 0 { // a stream knows no writes
+				took := copy(b[n:], c.queue[0].b)
+				if c.queue[0].b = c.queue[0].b[took:]; len(c.queue[0].b) == 0 {
+					c.queue = c.queue[1:]
+				}
+				n += took
 			}
 			c.buffered -= n
 			c.change.Broadcast()

@@ -356,9 +356,10 @@ func TestFollowerChecks(t *testing.T) {
 		if err != nil || frames[0].Type != frameFollow || m.leaderEpoch != 3 || frames[1].Type != frameAck {
 			t.Fatalf("%v %+v %v", frames, m, err)
 		}
+		size := 8
 		batch := func(base kafka.Offset, epoch kafka.LeaderEpoch) []byte {
 			b := record.NewBuilder()
-			b.Add(1, nil, binary.LittleEndian.AppendUint64(nil, uint64(base)))
+			b.Add(1, nil, append(binary.LittleEndian.AppendUint64(nil, uint64(base)), make([]byte, size-8)...))
 			batch := record.Batch(b.Build())
 			batch.SetBaseOffset(base)
 			batch.SetLeaderEpoch(epoch)
@@ -421,6 +422,7 @@ func TestFollowerChecks(t *testing.T) {
 		// The first ack on a new connection names nothing either that is not on the disk.
 		frames = a.take()
 		m, _ = decodeFollow(frames[len(frames)-2].Body)
+		size = commitBytes // so that the reader does not wait for the disk itself
 		send(m.session, 4, 2)
 		if end() != 3 {
 			t.Fatal("not appended in the new epoch")

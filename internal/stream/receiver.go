@@ -24,6 +24,7 @@ func (l *link) receive(c conn) error {
 		}
 		frame, err := c.ReadFrame()
 		if err == nil {
+			l.heard = true
 			err = l.handle(frame, &pace)
 		}
 		if err != nil {

@@ -207,29 +207,33 @@ func TestParkingIsBounded(t *testing.T) {
 
 func TestManyPartitionsOneStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const partitions = 1000
+		const partitions = 300 // whose frames together fit what a connection reads at once
 		c := newFakeCluster(t, 3, Options{})
 		for i := range partitions {
 			c.elect(partitionID(i), 1, 0, 1, 2, 3)
 		}
 		time.Sleep(time.Second)
-		c.nodes[2].setSync(10 * time.Millisecond)
-		c.nodes[3].setSync(10 * time.Millisecond)
+		const sync = 10 * time.Millisecond
+		c.nodes[2].setSync(sync)
+		c.nodes[3].setSync(sync)
 		before := c.nodes[2].streams.Stats()
 		start := time.Now()
 		for i := range partitions {
-			c.nodes[1].part(partitionID(i)).produce(1, 100)
+			c.nodes[1].part(partitionID(i)).produce(1, 20)
 		}
 		for i := range partitions {
 			p := c.nodes[1].part(partitionID(i))
 			p.committed(p.end)
 		}
-		if took := time.Since(start); took > 60*time.Millisecond { // how they fall into groups is the scheduler's affair
-			t.Errorf("took %v: more than a few group commits", took)
+		// All are appended at one instant of the fake clock, and so is all sent that is not held. The first group commit takes what
+		// comes first; the second, what had come by its end; the third, what the leader held until the first ack. However the
+		// scheduler deals them out: three group commits, and an Ack frame for each.
+		if took := time.Since(start); took > 3*sync {
+			t.Errorf("took %v: more than three group commits", took)
 		}
 		st := c.nodes[2].streams.Stats()
-		if acks := st.AckFramesSent - before.AckFramesSent; acks > 12 {
-			t.Errorf("%d Ack frames for a few group commits", acks)
+		if acks := st.AckFramesSent - before.AckFramesSent; acks > 3 {
+			t.Errorf("%d Ack frames for three group commits", acks)
 		}
 		if st := c.nodes[1].streams.Stats(); st.Inbound != 2 || st.HotFeeds != 2*partitions {
 			t.Errorf("%+v", st)

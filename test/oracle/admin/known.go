@@ -13,8 +13,6 @@ var Known = []pair.Difference{
 		Why: "**CreatePartitions** of more than 10,000 partitions in one request is POLICY_VIOLATION, as CreateTopics is; Apache Kafka fails with UNKNOWN_SERVER_ERROR."},
 	{Asked: `^IncrementalAlterConfigs .*"no.such.broker.key"`, Field: `Resources.ErrorCode: 0, not 40`,
 		Why: "**Configuration** keys that chronik does not act on are INVALID_CONFIG by name, not stored (configuration.md lists those that there are); Apache Kafka keeps unknown broker keys for plugins."},
-	{Asked: `^CreateTopics .*"compacted"`, Field: `Topics.(ErrorCode: 0, not 40|NumPartitions: 1, not -1|ReplicationFactor: 1, not -1|TopicID: .*)`,
-		Why: "**cleanup.policy=compact** is refused on topics other than the broker's own until there is compaction."},
 	{Asked: `^DescribeConfigs .*"ResourceName":"compacted-not".*"retention.ms".*"IncludeSynonyms":true`, Field: `Resources.Configs.ConfigSynonyms: .*`,
 		Why: "**DescribeConfigs** names the second-choice broker key among a topic key's synonyms too (retention.ms from log.retention.hours); Apache Kafka leaves it out."},
 	{Asked: `^DescribeConfigs .*"CLIENT_METRICS`, Field: `Resources(.*)?: .*`,

@@ -90,6 +90,9 @@ func (l *Log) Clean(o *CleanOptions) (CleanResult, error) {
 	}
 	err = c.run()
 	c.r.BytesRead = c.reader.n
+	if errors.Is(err, ErrClosed) { // a segment was deleted, or all of the log closed
+		return c.r, fmt.Errorf("%w (%w)", ErrOvertaken, err)
+	}
 	var broken *Corruption
 	if errors.As(err, &broken) || errors.Is(err, errDamaged) {
 		return c.r, fmt.Errorf("compaction of %s stops until the damage is repaired: %w", l.o.Name, err)

@@ -42,7 +42,10 @@ func (l *Log) Verify(ctx context.Context, found func(*Corruption)) error {
 		}
 		return nil
 	}
-	errs := []error{check(l.epochsPath(), func(b []byte) error { _, _, err := decodeEpochs(b); return err })}
+	errs := []error{
+		check(l.epochsPath(), func(b []byte) error { _, _, err := decodeEpochs(b); return err }),
+		check(l.cleanerPath(), func(b []byte) error { _, _, err := decodeCleaner(b); return err }),
+	}
 	for _, o := range snapshots {
 		errs = append(errs, check(l.snapshotPath(o), func(b []byte) error { _, _, err := decodeProducers(b, o); return err }))
 	}

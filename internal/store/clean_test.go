@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -353,4 +354,111 @@ func TestCompactionOfDamage(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestCompactAndDelete: with cleanup.policy=compact,delete old segments go too, compacted or not, and what goes is not
+// compacted any more.
+func TestCompactAndDelete(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	s := openStore(t, vfs.NewMem(0), func(o *Options) {
+		compacted(o)
+		o.Clock = fixedClock{clock.System{}, &now}
+		o.Config.Topic.CleanupPolicy.Delete = true
+		o.Config.Topic.RetentionMillis = 10_000
+		o.Config.Topic.RetentionBytes = -1
+	})
+	p := create(t, s, 1)
+	write := func(n int, millis int64) {
+		for i := range n {
+			b := record.NewBuilder()
+			b.Add(millis, []byte(fmt.Sprint("k", i%50)), []byte(strings.Repeat("v", 50)))
+			if _, err := p.Append(b.Build(), 0, record.FromClient); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waitDurable(t, p)
+		p.SetHighWatermark(p.LogEnd())
+	}
+	write(500, now.UnixMilli()-8_000)
+	if !s.Clean() {
+		t.Fatal("not compacted")
+	}
+	_, n := foldKeys(t, p)
+	if n > 150 {
+		t.Errorf("%d records", n)
+	}
+	s.ApplyRetention()
+	if p.LogStart() != 0 {
+		t.Errorf("the log starts at %d already", p.LogStart())
+	}
+	write(500, now.UnixMilli())
+	now = now.Add(5 * time.Second)
+	s.ApplyRetention()
+	if start := p.LogStart(); start < 400 || start > 500 {
+		t.Errorf("the log starts at %d", start)
+	}
+	if !s.Clean() {
+		t.Error("not compacted again")
+	}
+	m, n := foldKeys(t, p)
+	if len(m) != 50 || n > 200 {
+		t.Errorf("%d keys in %d records", len(m), n)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+type fixedClock struct {
+	clock.System
+	now *time.Time
+}
+
+func (c fixedClock) Now() time.Time { return *c.now }
+
+// TestCompactionWithoutSpace: a full disk puts compaction off, and it goes on once there is space.
+func TestCompactionWithoutSpace(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	fs := vfs.NewMem(0)
+	fault := vfs.NewFault(fs, clock.System{})
+	s := openStore(t, fault, func(o *Options) {
+		compacted(o)
+		o.Clock = fixedClock{clock.System{}, &now}
+	})
+	p := create(t, s, 1)
+	for i := range 300 {
+		put(t, p, fmt.Sprint("k", i%20), fmt.Sprint("v", i))
+	}
+	waitDurable(t, p)
+	p.SetHighWatermark(p.LogEnd())
+	remove := fault.Add(vfs.Rule{Path: ".cleaned", Op: vfs.OpWrite, Err: syscall.ENOSPC})
+	if s.Clean() || s.Clean() {
+		t.Error("compacted without space")
+	}
+	if c := s.Stats().Cleaner; c.Failures != 1 || c.Uncleanable != 1 || s.failed() != nil {
+		t.Errorf("%+v, %v", c, s.failed())
+	}
+	remove()
+	now = now.Add(cleanRetry)
+	before, _ := foldKeys(t, p)
+	if !s.Clean() {
+		t.Error("not compacted once there is space")
+	}
+	if after, n := foldKeys(t, p); !maps.Equal(before, after) || n > 150 {
+		t.Errorf("%d records: %v", n, after)
+	}
+	// A sync that fails is fatal, whatever it was for.
+	for i := range 300 {
+		put(t, p, fmt.Sprint("k", i%20), fmt.Sprint("w", i))
+	}
+	waitDurable(t, p)
+	p.SetHighWatermark(p.LogEnd())
+	if err := s.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	fault.Add(vfs.Rule{Path: ".cleaned", Op: vfs.OpSync, Err: syscall.EIO})
+	if s.Clean() || s.failed() == nil {
+		t.Error("a sync failed and the store goes on")
+	}
+	_ = s.Close()
 }

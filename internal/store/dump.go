@@ -27,14 +27,22 @@ func Dump(ctx context.Context, fsys vfs.FS, dir string, out io.Writer) error {
 	}
 	err = in.partitions(func(pl *plan, l *log.Log) error {
 		c := pl.synced
-		fmt.Fprintf(w, "partition %s: log start %d, synced end %d (segment %d, byte %d), generation %d, leader epochs %v\n",
-			pl.id, c.LogStart, c.EndOffset, c.Segment, c.Position, c.Generation, l.Epochs())
+		fmt.Fprintf(w, "partition %s: log start %d, synced end %d (segment %d, byte %d), generation %d, leader epochs %v%s\n",
+			pl.id, c.LogStart, c.EndOffset, c.Segment, c.Position, c.Generation, l.Epochs(), compactedTo(l))
 		return dumpBatches(ctx, w, l)
 	})
 	if err != nil {
 		return err
 	}
 	return w.Flush()
+}
+
+// compactedTo says how far a log was compacted, nothing if it was not.
+func compactedTo(l *log.Log) string {
+	if l.FirstDirty() <= l.LogStart() {
+		return ""
+	}
+	return fmt.Sprintf(", compacted up to offset %d, deletions gone below offset %d", l.FirstDirty(), l.DeletesRemovedBelow())
 }
 
 func (in *inspection) dumpNode(w io.Writer) error {
@@ -77,6 +85,13 @@ func (o *operation) describe(byReference bool) string {
 	return s
 }
 
+func horizonOf(b record.Batch) string {
+	if h, ok := b.DeleteHorizon(); ok {
+		return fmt.Sprintf(", delete horizon %d", h)
+	}
+	return ""
+}
+
 func dumpBatches(ctx context.Context, w io.Writer, l *log.Log) error {
 	var buf []byte
 	for from := l.LogStart(); from < l.LogEnd(); {
@@ -98,9 +113,9 @@ func dumpBatches(ctx context.Context, w io.Writer, l *log.Log) error {
 			if from < b.BaseOffset() {
 				fmt.Fprintf(w, "  gap: nothing is left of offsets %d-%d\n", from, b.BaseOffset()-1)
 			}
-			fmt.Fprintf(w, "  offsets %d-%d epoch %d %d bytes, %d records, codec %s, max timestamp %d, producer %d/%d sequence %d, transactional %v, control %v, crc ok %v\n",
+			fmt.Fprintf(w, "  offsets %d-%d epoch %d %d bytes, %d records, codec %s, max timestamp %d, producer %d/%d sequence %d, transactional %v, control %v, crc ok %v%s\n",
 				b.BaseOffset(), b.LastOffset(), b.LeaderEpoch(), b.Size(), b.Count(), b.Codec(), b.MaxTimestamp(), b.ProducerID(),
-				b.ProducerEpoch(), b.BaseSequence(), b.Transactional(), b.Control(), b.VerifyCRC())
+				b.ProducerEpoch(), b.BaseSequence(), b.Transactional(), b.Control(), b.VerifyCRC(), horizonOf(b))
 			from, rest = b.NextOffset(), more
 		}
 		if from < next {

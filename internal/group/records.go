@@ -161,6 +161,9 @@ func (m *Machine) replayGroup(rec coordinator.Replayed) error {
 	}
 	for i := range v.Members {
 		row := &v.Members[i]
+		if g.byID[row.MemberID] != nil { // nobody writes that; the first one counts
+			continue
+		}
 		mb := &member{
 			id: row.MemberID, instance: row.InstanceID, clientID: row.ClientID, clientHost: row.ClientHost,
 			rebalanceTimeout: row.RebalanceTimeoutMillis, sessionTimeout: row.SessionTimeoutMillis,

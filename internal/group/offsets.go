@@ -145,7 +145,7 @@ func (m *Machine) dropOffset(tx *coordinator.Tx, group, topic string, partition 
 	tx.Append(offsetTombstone(group, topic, partition))
 }
 
-// groupsWith are the groups, sorted, with a committed offset for which want says so.
+// groupsWith are the groups, sorted, for whose committed offsets want says so.
 func (m *Machine) groupsWith(want func(*groupOffsets) bool) []string {
 	var groups []string
 	for id, o := range m.offsets {
@@ -159,27 +159,37 @@ func (m *Machine) groupsWith(want func(*groupOffsets) bool) []string {
 
 // TopicDeleted forgets what was committed for a topic that is gone.
 func (m *Machine) TopicDeleted(tx *coordinator.Tx, name string, id kafka.TopicID) {
-	for _, group := range m.groupsWith(func(o *groupOffsets) bool { return o.topic(name) != nil }) {
-		m.dropOffsets(tx, group, func(topic string, c *committed) bool {
-			return topic == name && (c.topicID.IsZero() || c.topicID == id)
-		})
-	}
+	m.dropEverywhere(tx, coordinator.TimerKey{Kind: "topic-deleted", A: name, B: id.String()},
+		func(o *groupOffsets) bool {
+			return slices.ContainsFunc(o.topic(name), func(c committed) bool { return c.isOf(id) })
+		},
+		func(topic string, c *committed) bool { return topic == name && c.isOf(id) })
 }
+
+func (c *committed) isOf(topic kafka.TopicID) bool { return c.topicID.IsZero() || c.topicID == topic }
 
 // DropDeleted forgets what was committed for topics that are gone, by their IDs: their deletion may have been missed
 // while nobody coordinated these groups.
 func (m *Machine) DropDeleted(tx *coordinator.Tx, exists func(kafka.TopicID) bool) {
 	gone := func(_ string, c *committed) bool { return !c.topicID.IsZero() && !exists(c.topicID) }
-	any := func(o *groupOffsets) bool {
+	m.dropEverywhere(tx, coordinator.TimerKey{Kind: "deleted-topics"}, func(o *groupOffsets) bool {
 		for topic, c := range o.all() {
 			if gone(topic, c) {
 				return true
 			}
 		}
 		return false
-	}
-	for _, group := range m.groupsWith(any) {
-		m.dropOffsets(tx, group, gone)
+	}, gone)
+}
+
+// dropEverywhere forgets offsets of all groups, and goes on in another operation where they are many: others wait meanwhile.
+func (m *Machine) dropEverywhere(tx *coordinator.Tx, key coordinator.TimerKey, has func(*groupOffsets) bool, drop func(topic string, c *committed) bool) {
+	for _, group := range m.groupsWith(has) {
+		if tx.Appended() >= expiryStep {
+			tx.After(key, 0, func(tx *coordinator.Tx) { m.dropEverywhere(tx, key, has, drop) })
+			return
+		}
+		m.dropOffsets(tx, group, drop)
 	}
 }
 

@@ -55,7 +55,10 @@ func (s *SegmentFile) Sync() error {
 		}
 		return err
 	}
-	return s.log.syncNames(s.seg)
+	if err := s.log.syncNames(s.seg); err != nil && !s.gone() { // a partition that is deleted takes its directory along
+		return err
+	}
+	return nil
 }
 
 func (h *handle) gone() bool {

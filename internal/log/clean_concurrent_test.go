@@ -117,7 +117,7 @@ func readSome(l *Log, rng *rand.Rand, limit kafka.Offset) error {
 			return belowStart(l, from, err)
 		}
 		if s.Next <= from && from < limit {
-			return fmt.Errorf("a read of %d to %d comes to %d", from, limit, s.Next)
+			return fmt.Errorf("a read of %d to %d comes to %d; the log ends at %d, generation %d", from, limit, s.Next, l.LogEnd(), l.Generation())
 		}
 		if s.Length > 0 {
 			err = checkSlice(l, &s)

@@ -107,6 +107,9 @@ func (r *cleanReader) interval(c *scrub, i int, b []byte, visit func(record.Batc
 // damaged has an interval looked at once more, and noted if it is not as it was written. The cleaning ends in any case: the
 // next one reads it again.
 func (r *cleanReader) damaged(c *scrub, i int, err error) error {
+	if !c.valid() {
+		return ErrOvertaken
+	}
 	d := scrub{l: c.l, s: c.s, generation: c.generation, file: c.file, o: &ScrubOptions{Found: r.o.Found}}
 	d.again(&c.entries[i], c.ends[i])
 	if err == nil {

@@ -6,8 +6,8 @@
 // what a failover could take back. A failed append unloads the state and loads it again from the log: there is no undo.
 //
 // Owner of state: each led partition has one shard, and each shard one loop goroutine that owns the machine, its timers
-// and its answers, without locks; shard.mu guards only the queue that others submit to. Operations that arrive while an
-// append is in flight share the next batch. All queues are bounded, and no operation waits for anything.
+// and its answers, without locks; shard.mu guards only the queue that others submit to. Operations that arrive while as many
+// appends are in flight as may be (four) share the next batch. All queues are bounded, and no operation waits for anything.
 //
 // A machine never reads a clock, starts a goroutine or does I/O: it gets a [Tx], which makes it testable line by line.
 // Start reading at machine.go, then shard.go.

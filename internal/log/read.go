@@ -141,9 +141,19 @@ func (l *Log) find(from kafka.Offset, maxBytes int, limit kafka.Offset, atLeastO
 		return place{}, place{}, err
 	}
 	if stop.position <= start.position {
-		return nothing, nothing, nil
+		return nothing, l.before(start, from, limit), nil
 	}
 	return start, stop, nil
+}
+
+// before is where a read goes on that found nothing below limit at a place: where the next batch lies above limit a gap is all
+// that is left, though a hint may have told a lower offset of the place.
+func (l *Log) before(at place, from, limit kafka.Offset) place {
+	var head [record.HeaderSize]byte
+	if err := l.readHeader(at.s, at.position, head[:]); err == nil && record.Batch(head[:]).BaseOffset() >= limit {
+		return place{offset: limit}
+	}
+	return place{offset: from}
 }
 
 // behindAll tells whether a place is that behind the last batch of the log.

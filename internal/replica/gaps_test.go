@@ -82,7 +82,9 @@ func TestMissedDeletions(t *testing.T) {
 			c.now = c.now.Add(1)
 			c.node(1).p.look(c.now)
 			c.others(late)
-			c.change("elected", func(p *metadata.Partition) { p.Leader, p.LeaderEpoch, p.ISR = 2, p.LeaderEpoch+1, []kafka.BrokerID{1, 2} })
+			c.change("elected", func(p *metadata.Partition) {
+				p.Leader, p.LeaderEpoch, p.ISR = 2, p.LeaderEpoch+1, []kafka.BrokerID{1, 2}
+			})
 			c.others(late)
 		}
 		c.back(late)

@@ -33,7 +33,9 @@ func refusedBecause(name string, refused map[string]string) (string, bool) {
 	if why, ok := refused[name]; ok {
 		return why, true
 	}
-	for _, prefix := range slices.Sorted(maps.Keys(refused)) {
+	prefixes := slices.Sorted(maps.Keys(refused))
+	slices.Reverse(prefixes) // the longest that fits comes first
+	for _, prefix := range prefixes {
 		if strings.HasSuffix(prefix, ".") && strings.HasPrefix(name, prefix) {
 			return refused[prefix], true
 		}

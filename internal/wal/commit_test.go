@@ -11,7 +11,7 @@ import (
 // What is held waits for Commit, which brings it to the disk on the caller's goroutine: nothing else runs meanwhile.
 func TestCommitOnTheCallersGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, vfs.NewMem(1 << 30), nil)
+		l := open(t, vfs.NewMem(1<<30), nil)
 		var heard int64
 		s := Stream{OnDurable: func(end int64) { heard = end }}
 		for i := range int64(3) {

@@ -172,3 +172,30 @@ func TestChangedBaseOffsetIsNoGap(t *testing.T) {
 		t.Errorf("what is sound below it: %v", err)
 	}
 }
+
+// A stretch is taken only where the log ends, and only if it does not contradict itself.
+func TestStretchesThatAreRefused(t *testing.T) {
+	l := openFresh(t, options(vfs.NewMem(0), Config{}))
+	mustStretch(t, l, Stretch{From: 0, Next: 10, Epochs: []EpochOffset{{2, 0}}})
+	b := placed(14, 2, plain(1, 10, 1))
+	for what, s := range map[string]Stretch{
+		"from below the end":        {From: 9, Next: 15, Batches: b},
+		"from above the end":        {From: 11, Next: 15, Batches: b},
+		"from its first batch":      {From: 14, Next: 15, Batches: b},
+		"an older epoch":            {From: 10, Next: 15, Batches: placed(14, 1, plain(1, 10, 1))},
+		"an older epoch, empty":     {From: 10, Next: 15, Epochs: []EpochOffset{{1, 12}}},
+		"nothing":                   {From: 10, Next: 10},
+		"an end above its batches":  {From: 10, Next: 16, Batches: b},
+		"an epoch behind its end":   {From: 10, Next: 15, Epochs: []EpochOffset{{3, 15}}},
+		"an epoch behind its batch": {From: 10, Next: 15, Epochs: []EpochOffset{{3, 12}}, Batches: b},
+		"epochs out of order":       {From: 10, Next: 15, Epochs: []EpochOffset{{4, 12}, {3, 13}}},
+	} {
+		if _, err := l.AppendStretch(&s); !errors.Is(err, ErrNotAtEnd) && !errors.Is(err, kafka.ErrCorruptMessage) || l.LogEnd() != 10 || l.Size() != 0 {
+			t.Errorf("%s: the log ends at %d: %v", what, l.LogEnd(), err)
+		}
+	}
+	mustStretch(t, l, Stretch{From: 10, Next: 15, Epochs: []EpochOffset{{3, 12}}, Deletes: 12, Batches: placed(14, 3, plain(1, 10, 1))})
+	if got := l.Epochs(); !slices.Equal(got, []EpochOffset{{2, 0}, {3, 12}}) || l.DeletesRemovedBelow() != 12 {
+		t.Errorf("epochs %v, deletions %d", got, l.DeletesRemovedBelow())
+	}
+}

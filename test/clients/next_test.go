@@ -13,9 +13,9 @@ import (
 	"chronik/test/node"
 )
 
-// nextSettings let members be found gone within seconds; the defaults are Kafka's.
+// nextSettings make heartbeats quick; a session is long enough for a JVM to start again on a busy machine.
 var nextSettings = []string{
-	"group.consumer.min.session.timeout.ms=3000", "group.consumer.session.timeout.ms=6000",
+	"group.consumer.min.session.timeout.ms=3000", "group.consumer.session.timeout.ms=30000",
 	"group.consumer.min.heartbeat.interval.ms=200", "group.consumer.heartbeat.interval.ms=300",
 }
 

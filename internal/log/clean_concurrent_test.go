@@ -45,7 +45,11 @@ func TestCleanBesideEverything(t *testing.T) {
 		changing.Lock()
 		defer changing.Unlock()
 		if rng.IntN(200) == 0 { // what is committed is never cut
-			_, err := l.TruncateTo(kafka.Offset(committed.Load()) + kafka.Offset(rng.IntN(20)))
+			to := kafka.Offset(committed.Load()) + kafka.Offset(rng.IntN(20))
+			end, err := l.TruncateTo(to)
+			if int64(end) < committed.Load() {
+				return fmt.Errorf("cut to %d, it ends at %d; %d is committed", to, end, committed.Load())
+			}
 			return err
 		}
 		b := record.NewBuilder()

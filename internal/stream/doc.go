@@ -5,9 +5,10 @@
 //
 // The leader appends to its page cache and calls [Streams.Changed], before its own disk has answered. The sender of each
 // follower's connection reads what is new from the page cache, coalesced, and writes it; it never waits for acks, only
-// for a window per partition and one per connection. The follower's reader checks and appends, and goes on; when the group
-// commit is on the follower's disk, [Streams.Durable] hears of it, and one Ack frame carries the new ends of all its
-// partitions. The leader's reader hands them to the partition's session, which moves the high watermark.
+// for a window per partition and one per connection. The follower's reader checks and appends what has come; then, before it
+// waits for more, it makes the group commit itself and writes one Ack frame with the new ends of all its partitions, and
+// nobody is woken. Where much has come (commitBytes), or somebody else's group commit is under way, the WAL's writer does
+// it while the reader goes on, and the link's writer acknowledges once [Streams.Durable] has heard. The leader's reader hands them to the partition's session, which moves the high watermark.
 //
 // Two connections per pair of nodes, dialled by the follower, carry all partitions: hot, and catch-up for those that are
 // far behind. A partition moves between them by following anew on the other one, from its log's end: so there is no gap and

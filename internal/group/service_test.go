@@ -44,6 +44,7 @@ type serviceRig struct {
 	t     *testing.T
 	store *controller.Controller
 	logs  *coordtest.Logs
+	edit  func(*config.Config) // of the next start; may be nil
 }
 
 func newServiceRig(t *testing.T) *serviceRig {
@@ -63,6 +64,9 @@ func newServiceRig(t *testing.T) *serviceRig {
 func (r *serviceRig) start() {
 	c := *config.Default()
 	c.GroupInitialRebalanceWait = 10 * time.Millisecond
+	if r.edit != nil {
+		r.edit(&c)
+	}
 	r.Service = NewService(Options{
 		NodeID: 1, Store: r.store, Open: r.logs.Open, Config: config.NewLive(&c), Clock: clock.System{},
 		Logger: slog.New(slog.DiscardHandler),

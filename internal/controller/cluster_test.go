@@ -279,7 +279,8 @@ func TestControllerKilledOften(t *testing.T) {
 					continue // no quorum knows that it is one
 				}
 				began := time.Now()
-				go old.kill(nil)
+				killed := make(chan struct{})
+				go func() { old.kill(nil); close(killed) }()
 				m := rest[rng.IntN(2)]
 				c := m.controller()
 				f.eventually("the dead broker fenced", time.Minute, func() bool {
@@ -289,7 +290,8 @@ func TestControllerKilledOften(t *testing.T) {
 				if took := time.Since(began); took > 400*time.Millisecond {
 					t.Errorf("seed %d, round %d: the dead controller %d was replaced after %v", seed, round, old.id, took)
 				}
-				time.Sleep(1500 * time.Millisecond) // the dead process is gone
+				time.Sleep(1500 * time.Millisecond)
+				<-killed
 				old.start()
 				f.formed()
 			}

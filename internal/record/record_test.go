@@ -290,13 +290,16 @@ func TestBombs(t *testing.T) {
 		{Zstd, []byte{0x28, 0xb5, 0x2f, 0xfd, 0xe3, 0, 0, 0, 6, 1, 0, 0, 0, 0}},
 	} {
 		codec, src := p.codec, p.src
-		_, _ = c.Decompress(nil, codec, src, 1<<30) // the decoder itself
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, _ = c.Decompress(nil, codec, src, 1<<30)
-		runtime.ReadMemStats(&after)
-		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
-			t.Errorf("%s: a promise alone allocates %d bytes", codec, n)
+		least := uint64(math.MaxUint64) // of several, for the decoder itself is made anew now and then
+		for range 10 {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _ = c.Decompress(nil, codec, src, 1<<30)
+			runtime.ReadMemStats(&after)
+			least = min(least, after.TotalAlloc-before.TotalAlloc)
+		}
+		if least > 1<<20 {
+			t.Errorf("%s: a promise alone allocates %d bytes", codec, least)
 		}
 	}
 }

@@ -435,7 +435,6 @@ type steady struct {
 	client  *kgo.Client
 	stopped chan struct{}
 	ended   sync.WaitGroup
-	id      [16]byte
 	mu      sync.Mutex
 	end     []int64 // behind the last acknowledged
 	err     error

@@ -3,8 +3,10 @@ package log
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"chronik/internal/kafka"
+	"chronik/internal/record"
 )
 
 // A log opens also where bytes below the checkpoint are not what was written. They are gone, whether it opens or not, and
@@ -77,4 +79,47 @@ func (l *Log) behindDamage(s *segment, offset kafka.Offset) (place, bool) {
 		}
 	}
 	return place{}, false
+}
+
+// ReplayDamaged takes in, during recovery, what the WAL refers to and what is not there as it was written, though it was
+// synced: the offsets first to end (exclusive) become a damaged range, and replay goes on behind it. ErrNotAtEnd as for
+// Replay.
+func (l *Log) ReplayDamaged(base kafka.Offset, position, length int64, first, end kafka.Offset, reason string) (Damage, error) {
+	first = max(first, base) // a stretch may begin its segment behind a gap
+	if err := l.moveTo(base, position, first); err != nil {
+		return Damage{}, err
+	}
+	l.mu.Lock()
+	s := l.activeLocked()
+	l.mu.Unlock()
+	if err := l.reach(s, position+length); err != nil {
+		return Damage{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := Damage{File: s.data.path, Position: position, Length: length, First: first, End: end, Reason: reason}
+	if s.size == 0 {
+		s.rollTimestamp, s.rollKnown = record.NoTimestamp, true
+	}
+	s.closeIntervalLocked()
+	s.index.open = interval{start: position, length: length, base: first} // its checksum does not fit
+	s.closeIntervalLocked()
+	s.size, s.end = position+length, end
+	s.damaged = append(slices.Clone(s.damaged), d)
+	l.mu.end, l.mu.producers.end = end, end
+	return d, nil
+}
+
+// reach makes a segment's file at least so long: what follows is written behind it.
+func (l *Log) reach(s *segment, size int64) error {
+	file, err := s.data.acquire()
+	if err != nil {
+		return err
+	}
+	defer s.data.releaseDirty()
+	have, err := file.Size()
+	if err != nil || have >= size {
+		return err
+	}
+	return file.Truncate(size)
 }

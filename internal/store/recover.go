@@ -195,6 +195,12 @@ func (r *recovery) applyAppend(pl *plan, rec wal.Record, op *operation, batches 
 			r.s.o.Logger.Info("a partition's log ends before a reference that did not reach the disk", "partition", op.id, "offset", op.first)
 			return nil
 		}
+		if damage != nil { // it was synced, and is lost here: another replica may have it
+			var d log.Damage
+			if d, err = l.ReplayDamaged(op.segment, op.position, int64(op.length), op.first, op.end, damage.Error()); err == nil {
+				pl.p.damaged(d)
+			}
+		}
 	} else if op.kind == opStretch {
 		_, err = l.ReplayStretch(op.stretch(batches), op.segment, op.position)
 	} else {

@@ -12,7 +12,6 @@ import (
 
 	"chronik/internal/clock"
 	"chronik/internal/kafka"
-	"chronik/internal/log"
 	"chronik/internal/record"
 	"chronik/internal/vfs"
 )
@@ -98,7 +97,7 @@ func TestReferenceThatNeverReachedTheDisk(t *testing.T) {
 	}
 }
 
-// A reference that was synced once and is broken now is damage: named, and the store does not open.
+// A reference that was synced once and is broken now is damage: named, by verify and by the start, and not served.
 func TestBrokenReferenceIsDamage(t *testing.T) {
 	mem := vfs.NewMem(0)
 	s := openStore(t, mem, nil)
@@ -113,13 +112,20 @@ func TestBrokenReferenceIsDamage(t *testing.T) {
 	if err := mem.Corrupt(name, 20<<10, 1); err != nil {
 		t.Fatal(err)
 	}
-	var damage *log.Corruption
-	if _, err := Open(background, Options{FS: mem, Dir: "data", NodeID: 1, Config: testConfig()}); !errors.As(err, &damage) || damage.File != name {
-		t.Fatalf("open: %v", err)
-	}
 	found := ""
 	if _, err := Verify(background, mem, "data", func(p Problem) { found += p.String() }); err != nil || !strings.Contains(found, name) {
 		t.Errorf("verify: %v %s", err, found)
+	}
+	s = openStore(t, mem, nil)
+	p = s.Partition(id(1))
+	if d := p.Damaged(); len(d) != 1 || d[0].File != name || d[0].First != 0 || d[0].End != 1 || p.LogEnd() != 2 {
+		t.Errorf("the log ends at %d, damage %+v", p.LogEnd(), d)
+	}
+	if _, err := p.ReadCopy(nil, 0, 1<<20, 2, true); !errors.Is(err, kafka.ErrCorruptMessage) {
+		t.Errorf("the damage is served: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

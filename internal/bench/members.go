@@ -339,7 +339,7 @@ func (m *groupMember) beat(ctx context.Context, generation int32) (left bool, er
 		case errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration):
 			return false, nil
 		case !kerr.IsRetriable(err):
-			return false, fmt.Errorf("Heartbeat: %w", err)
+			return false, fmt.Errorf("send a Heartbeat: %w", err)
 		}
 	}
 }

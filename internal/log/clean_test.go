@@ -162,7 +162,7 @@ func TestClean(t *testing.T) {
 				for i := range n {
 					b := record.NewBuilder()
 					b.Codec = codec
-					mustAppend(t, l, keyedBy(b, int64(1000+i), kv{fmt.Sprint("k", i%7), fmt.Sprint("v", i)}, kv{fmt.Sprint("same"), strings.Repeat("x", i%40)}), 1)
+					mustAppend(t, l, keyedBy(b, int64(1000+i), kv{fmt.Sprint("k", i%7), fmt.Sprint("v", i)}, kv{"same", strings.Repeat("x", i%40)}), 1)
 				}
 			}
 			fill(200)

@@ -432,8 +432,10 @@ func TestCompactionWithoutSpace(t *testing.T) {
 	waitDurable(t, p)
 	p.SetHighWatermark(p.LogEnd())
 	remove := fault.Add(vfs.Rule{Path: ".cleaned", Op: vfs.OpWrite, Err: syscall.ENOSPC})
-	if s.Clean() || s.Clean() {
-		t.Error("compacted without space")
+	for range 2 { // it is tried once, and then left alone for a while
+		if s.Clean() {
+			t.Error("compacted without space")
+		}
 	}
 	if c := s.Stats().Cleaner; c.Failures != 1 || c.Uncleanable != 1 || s.failed() != nil {
 		t.Errorf("%+v, %v", c, s.failed())

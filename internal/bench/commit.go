@@ -72,10 +72,7 @@ func commitTo(ctx context.Context, o *Options, t *target) (*Report, error) {
 	for _, w := range workers {
 		h.merge(&w.hist)
 	}
-	r.Requests, r.Records, r.Bytes, r.Errors = m.requests.Load(), m.records.Load(), m.bytes.Load(), m.errors.Load()
-	if s := m.first.Load(); s != nil {
-		r.FirstError = *s
-	}
+	r.count(m)
 	r.finish(elapsed, &h)
 	if err := errors.Join(errs...); err != nil || !o.Verify {
 		return r, err

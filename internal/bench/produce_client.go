@@ -65,10 +65,8 @@ func produceClient(ctx context.Context, o *Options, t *target) (*Report, []ack, 
 		h.merge(&w.mu.hist)
 		acked = append(acked, ack{records: w.acked.Load()})
 	}
-	r.Requests, r.Records, r.Bytes, r.Errors = h.n, m.records.Load(), m.bytes.Load(), m.errors.Load()
-	if s := m.first.Load(); s != nil {
-		r.FirstError = *s
-	}
+	r.count(m)
+	r.Requests = h.n
 	r.finish(elapsed, &h)
 	return r, acked, errors.Join(errs...)
 }

@@ -79,10 +79,7 @@ func produceRaw(ctx context.Context, o *Options, t *target) (*Report, []ack, err
 		h.merge(&w.hist)
 		acks = append(acks, w.ack)
 	}
-	r.Requests, r.Records, r.Bytes, r.Errors = m.requests.Load(), m.records.Load(), m.bytes.Load(), m.errors.Load()
-	if s := m.first.Load(); s != nil {
-		r.FirstError = *s
-	}
+	r.count(m)
 	r.finish(elapsed, &h)
 	return r, acks, errors.Join(errs...)
 }

@@ -46,6 +46,14 @@ func newReport(workload string, o *Options) *Report {
 	}
 }
 
+// count takes over what a run has counted.
+func (r *Report) count(m *meter) {
+	r.Requests, r.Records, r.Bytes, r.Errors = m.requests.Load(), m.records.Load(), m.bytes.Load(), m.errors.Load()
+	if s := m.first.Load(); s != nil {
+		r.FirstError = *s
+	}
+}
+
 // finish computes rates and quantiles.
 func (r *Report) finish(elapsed time.Duration, h *histogram) {
 	r.Elapsed = elapsed

@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"chronik/internal/config"
@@ -25,22 +22,7 @@ import (
 // removed soon, and with nodes that come back with an empty disk or after a long time: in the end all replicas mean the
 // same, which is the last value of each key that was acknowledged or a later one, and no record has changed its offset.
 func TestCompactedHistories(t *testing.T) {
-	first, seeds := 0, 20
-	if testing.Short() {
-		seeds = 4
-	}
-	if s := os.Getenv("STREAM_SEED"); s != "" {
-		first, _ = strconv.Atoi(s)
-		seeds = 1
-	}
-	if s := os.Getenv("STREAM_SEEDS"); s != "" {
-		seeds, _ = strconv.Atoi(s)
-	}
-	for seed := first; seed < first+seeds; seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newCompactedHistory(t, uint64(seed)).run() })
-		})
-	}
+	eachSeed(t, 20, 4, func(t *testing.T, seed uint64) { newCompactedHistory(t, seed).run() })
 }
 
 // write is what somebody tried to append: a value of a key, or its deletion.

@@ -24,9 +24,15 @@ import (
 // frames, disks are slow and metadata late: what was acknowledged is on every replica in the end, at its offset, and all
 // replicas are the same to the byte.
 func TestRealHistories(t *testing.T) {
-	first, seeds := 0, 25
+	eachSeed(t, 25, 5, func(t *testing.T, seed uint64) { newRealHistory(t, seed).run() })
+}
+
+// eachSeed runs a history for each seed, on a fake clock: many, or few with -short; those of STREAM_SEEDS; or the one of
+// STREAM_SEED.
+func eachSeed(t *testing.T, many, few int, run func(t *testing.T, seed uint64)) {
+	first, seeds := 0, many
 	if testing.Short() {
-		seeds = 5
+		seeds = few
 	}
 	if s := os.Getenv("STREAM_SEED"); s != "" {
 		first, _ = strconv.Atoi(s)
@@ -37,7 +43,7 @@ func TestRealHistories(t *testing.T) {
 	}
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newRealHistory(t, uint64(seed)).run() })
+			synctest.Test(t, func(t *testing.T) { run(t, uint64(seed)) })
 		})
 	}
 }

@@ -89,3 +89,27 @@ func TestUnregisteredBrokerComesBack(t *testing.T) {
 		})
 	})
 }
+
+// TestUnregisteredUnheard: a broker that is cut off while it is removed never gets the entry that removes it; once it is
+// connected again it learns so from its heartbeats, and comes back.
+func TestUnregisteredUnheard(t *testing.T) {
+	alive(t, 31, 3, time.Second, nil, func(t *testing.T, l *lives) {
+		m := l.machines[int(l.leader().id)%3]
+		before := l.agent(m).BrokerEpoch()
+		l.net.set(func() { l.net.cut[m.id] = true })
+		if err := l.leader().controller().UnregisterBroker(t.Context(), m.id); err != nil {
+			t.Fatal(err)
+		}
+		l.eventually("no voter", 10*time.Second, func() bool { return len(l.image().Voters()) == 2 })
+		l.net.set(func() { clear(l.net.cut) })
+		l.eventually("back", 20*time.Second, func() bool {
+			b := l.image().Broker(m.id)
+			return b != nil && !b.Fenced && b.Epoch > before && l.agent(m).Held() && len(l.image().Voters()) == 3
+		})
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if err := l.fatal[m.id]; err != nil {
+			t.Fatal(err)
+		}
+	})
+}

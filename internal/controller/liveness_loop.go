@@ -120,6 +120,10 @@ func (l *loop) beginToJudge() {
 func (l *loop) takeBeat(c *call) {
 	hb := c.command.(metadata.Heartbeat)
 	hb.Damaged = hb.Damaged[:min(len(hb.Damaged), metadata.DamagedPartitionsMax)]
+	if c.validateOnly {
+		l.inquire(c, hb)
+		return
+	}
 	commands, err := l.liveness.beat(l.o.Clock.Now(), l.newest(), hb)
 	if err != nil {
 		c.answer(result{err: err, offset: l.image.Offset()})
@@ -134,6 +138,17 @@ func (l *loop) takeBeat(c *call) {
 	}
 	l.beats.waiting = append(l.beats.waiting, &waitingBeat{call: c, hb: hb})
 	l.command(commands)
+}
+
+// inquire answers a heartbeat that came by way of another node, from a broker that hears nothing of a controller: it may have been
+// removed without having learned of it. It is told that, and nothing else: who cannot be reached must not count as alive. The
+// answer names no offset, for the asker could not get that far.
+func (l *loop) inquire(c *call, hb metadata.Heartbeat) {
+	_, err := registrationOf(l.image, hb)
+	if err == nil {
+		err = kafka.ErrNotController.With("broker %d is registered, and has to be heard by the controller itself", hb.Broker)
+	}
+	c.answer(result{err: err})
 }
 
 // command has the leader decide what liveness asks for, before anything else that waits.

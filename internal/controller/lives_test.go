@@ -208,6 +208,9 @@ func (l *lives) propose(ctx context.Context, m *machine, topic string) {
 	}
 	img := c.Image()
 	t := img.Topic(topic)
+	if t == nil { // it has not heard of it yet
+		return
+	}
 	for p := range t.Partitions.All() {
 		cmd := metadata.UpdateISR{Partition: t.TopicPartition(p.Index), LeaderEpoch: p.LeaderEpoch, Base: p.PartitionEpoch}
 		for _, id := range p.Replicas {

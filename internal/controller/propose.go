@@ -177,9 +177,9 @@ func (l *loop) passOn() {
 	}
 	var rest []*call
 	for _, call := range l.commands.queue {
-		_, registers := call.command.(metadata.RegisterBroker)
 		switch {
-		case l.known == raft.None && !l.outside() && !registers:
+		case call.ctx.Err() != nil: // nobody waits
+		case l.known == raft.None && !l.outside() && !tells(call.command):
 			rest = append(rest, call)
 		case call.local || l.o.Transport == nil:
 			call.answer(result{err: kafka.ErrNotController.With("another node is the controller")})
@@ -192,8 +192,18 @@ func (l *loop) passOn() {
 	l.commands.queue = rest
 }
 
+// tells is whether the answer to a command shows its sender that it is no member any more, or makes it one again.
+func tells(command any) bool {
+	switch command.(type) {
+	case metadata.RegisterBroker, metadata.Heartbeat:
+		return true
+	}
+	return false
+}
+
 // forgotten tells whether this node has heard of no leader for so long that it may be no member any more, without knowing: it
-// was removed while it was away. Registering brings it back.
+// was removed while it was away, or before it had the entry that removed it. Its heartbeats ask others then, and registering brings
+// it back.
 func (l *loop) forgotten() bool {
 	return l.o.Transport != nil && l.o.Clock.Now().Sub(l.leaderSeen) > 3*electionTicks*l.o.tick
 }

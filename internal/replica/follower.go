@@ -77,7 +77,7 @@ func (p *Partition) FollowPosition(epoch kafka.LeaderEpoch) (FollowPosition, err
 		return FollowPosition{}, err
 	}
 	defer func() { <-p.ordered }()
-	return FollowPosition{LogEnd: p.disk.LogEnd(), LastEpoch: p.disk.LastRecordEpoch(), Durable: p.disk.DurableEnd(), LogStart: p.disk.LogStart()}, nil
+	return FollowPosition{LogEnd: p.disk.LogEnd(), LastEpoch: p.disk.LastRecordEpoch()}, nil
 }
 
 // AckPosition is what is on the disk, and where the log starts: what to tell the leader. It never blocks.

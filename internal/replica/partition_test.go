@@ -390,7 +390,8 @@ func TestConcurrentWaits(t *testing.T) {
 	for i := range 16 {
 		producers.Go(func() {
 			b := batch(1 + i%3)
-			for n := range 500 {
+			began, acked := time.Now(), false
+			for n := 0; n < 500 || !acked && time.Since(began) < time.Minute; n++ {
 				a, err := p.Append(AppendRequest{Batches: b, Acks: AcksAll, LeaderEpoch: kafka.NoLeaderEpoch, Origin: record.FromCoordinator})
 				if err == nil {
 					err = p.Wait(context.Background(), Acks(1-2*(n%2)), a, time.Now().Add(time.Minute))
@@ -399,6 +400,7 @@ func TestConcurrentWaits(t *testing.T) {
 				case err == nil && d.DurableEnd() < a.EndOffset:
 					t.Errorf("acknowledged up to %d with %d on the disk", a.EndOffset, d.DurableEnd())
 				case err == nil:
+					acked = true
 					good.Store(i, true)
 				case errors.Is(err, kafka.ErrNotLeaderOrFollower):
 					lost.Store(i, true)

@@ -86,6 +86,4 @@ type Stretch struct {
 type FollowPosition struct {
 	LogEnd    kafka.Offset
 	LastEpoch kafka.LeaderEpoch // of the last record; NoLeaderEpoch if there is none
-	Durable   kafka.Offset      // what is on its disk: its first Ack
-	LogStart  kafka.Offset
 }

@@ -76,6 +76,7 @@ type fakePart struct {
 	stubborn bool  // a cut does nothing
 	truncs   int
 	resets   int
+	linger   time.Duration // between what FollowPosition has seen and its return
 }
 
 type fakeSession struct {

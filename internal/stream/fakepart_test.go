@@ -197,8 +197,10 @@ func (p *fakePart) followsLocked(epoch kafka.LeaderEpoch) error {
 
 func (p *fakePart) FollowPosition(epoch kafka.LeaderEpoch) (replica.FollowPosition, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return replica.FollowPosition{LogEnd: p.end, LastEpoch: p.lastEpochLocked(), Durable: p.durable, LogStart: p.logStart}, p.followsLocked(epoch)
+	at, err, linger := replica.FollowPosition{LogEnd: p.end, LastEpoch: p.lastEpochLocked()}, p.followsLocked(epoch), p.linger
+	p.mu.Unlock()
+	time.Sleep(linger)
+	return at, err
 }
 
 func (p *fakePart) AckPosition(epoch kafka.LeaderEpoch) (durable, logStart kafka.Offset, err error) {

@@ -292,7 +292,11 @@ func (l *link) writeFollow(c conn, f *following) {
 	c.EndFrame(follow{
 		session: id, id: f.id, leaderEpoch: f.epoch, logEnd: at.LogEnd, lastEpoch: at.LastEpoch, brokerEpoch: l.s.o.BrokerEpoch(),
 	}.appendTo(c.BeginFrame(frameFollow)))
-	c.EndFrame(ack{id, f.epoch, at.Durable, at.LogStart}.appendTo(c.BeginFrame(frameAck)))
+	// Asked only now that there is a session: what has become durable since the position was taken was told to nobody, and
+	// nobody would tell it again.
+	if durable, logStart, err := f.p.AckPosition(f.epoch); err == nil {
+		c.EndFrame(ack{id, f.epoch, durable, logStart}.appendTo(c.BeginFrame(frameAck)))
+	}
 }
 
 // writeAcks tells what is on the disk now: one frame for all.

@@ -107,6 +107,31 @@ func TestDivergence(t *testing.T) {
 	})
 }
 
+// TestDurableWhileFollowing: what becomes durable between the position that a Follow tells and the session that it begins is
+// acknowledged all the same, though nothing else comes.
+func TestDurableWhileFollowing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t, 2, Options{})
+		id := partitionID(0)
+		c.elect(id, 1, 0, 1, 2)
+		leader, follower := c.nodes[1].part(id), c.nodes[2].part(id)
+		time.Sleep(time.Second)
+		c.nodes[2].setSync(time.Second)
+		end := leader.produce(1, 100)
+		time.Sleep(100 * time.Millisecond) // it is there, and not yet durable
+		follower.mu.Lock()
+		follower.linger = 2 * time.Second
+		follower.mu.Unlock()
+		c.elect(id, 1, 1, 1, 2)
+		time.Sleep(time.Minute)
+		leader.mu.Lock()
+		defer leader.mu.Unlock()
+		if leader.hw != end {
+			t.Fatalf("the watermark is %d, both logs are durable up to %d; acknowledged: %v", leader.hw, end, leader.acked)
+		}
+	})
+}
+
 func TestFollowerRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 3, Options{})

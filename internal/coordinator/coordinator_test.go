@@ -130,11 +130,11 @@ func TestLaterAppendFails(t *testing.T) {
 		synctest.Wait()
 		first := r.add("a")
 		synctest.Wait()
-		r.log.fail(kafka.ErrNotEnoughReplicas)
+		r.log.fail(kafka.ErrUnknownServerError)
 		second, read := r.add("a"), r.get("a")
 		synctest.Wait()
 		for i, p := range []*Promise[int]{first, second, read} {
-			if _, err := p.Wait(t.Context()); !errors.Is(err, kafka.ErrCoordinatorNotAvailable) {
+			if _, err := p.Wait(t.Context()); !errors.Is(err, kafka.ErrUnknownServerError) {
 				t.Fatalf("operation %d: %v", i, err)
 			}
 		}
@@ -182,11 +182,11 @@ func TestFailedAppendReloads(t *testing.T) {
 		r.Elect(0, 1)
 		synctest.Wait()
 		value(t, r.add("a"))
-		r.log.fail(kafka.ErrNotEnoughReplicas)
+		r.log.fail(kafka.ErrUnknownServerError)
 		parked := Do(r.Runtime, 0, func(c *counters, _ *Tx, p *Promise[int]) { c.parked = append(c.parked, p) })
 		failed := r.add("a")
-		failure(t, failed, kafka.ErrCoordinatorNotAvailable)
-		failure(t, parked, kafka.ErrCoordinatorNotAvailable)
+		failure(t, failed, kafka.ErrUnknownServerError)
+		failure(t, parked, kafka.ErrUnknownServerError)
 		failure(t, r.get("a"), kafka.ErrCoordinatorLoadInProgress)
 		time.Sleep(time.Second)
 		if v := value(t, r.get("a")); v != 1 {
@@ -537,12 +537,109 @@ func TestReloadsBackOff(t *testing.T) {
 		r.Elect(0, 1)
 		for range 1000 { // 10 s of clients that try every 10 ms
 			synctest.Wait()
-			log.fail(kafka.ErrNotEnoughReplicas)
+			log.fail(kafka.ErrUnknownServerError)
 			_, _ = r.add("a").Wait(t.Context())
 			time.Sleep(10 * time.Millisecond)
 		}
 		if loads > 20 {
 			t.Errorf("loaded %d times in 10 s", loads)
+		}
+	})
+}
+
+// Too few replicas in sync: nothing was appended, so nothing is read again. What was asked waits, what saw it too, and all of it is
+// answered once the log takes it, in order and once.
+func TestTooFewReplicasWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loads := 0
+		log := newFakeLog(true)
+		r := newRig(log, func(o *Options[*counters]) {
+			open := o.Open
+			o.Open = func(ctx context.Context, p int32, e kafka.LeaderEpoch) (Log, error) {
+				loads++
+				return open(ctx, p, e)
+			}
+		})
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		value(t, r.add("a"))
+		log.refuse(kafka.ErrNotEnoughReplicas)
+		first, read := r.add("a"), r.get("a")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		later := r.add("a")
+		if first.Done() || read.Done() || later.Done() {
+			t.Fatal("answered what nobody has stored")
+		}
+		log.refuse(nil)
+		time.Sleep(againMax)
+		synctest.Wait()
+		for i, p := range []*Promise[int]{first, read, later} {
+			if v := value(t, p); v != []int{2, 2, 3}[i] {
+				t.Errorf("operation %d is told %d", i, v)
+			}
+		}
+		if loads != 1 || log.tries > 40 || log.end != 3 {
+			t.Errorf("loaded %d times, %d tries in a second, the log ends at %d", loads, log.tries, log.end)
+		}
+	})
+}
+
+// That lasts no longer than an answer may take: then the state is read again, and what was not stored is forgotten. Whoever was
+// told of an error may try again.
+func TestTooFewReplicasForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(true), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		value(t, r.add("a"))
+		r.log.refuse(kafka.ErrNotEnoughReplicas)
+		began := time.Now()
+		first := r.add("a")
+		time.Sleep(time.Second)
+		later := r.add("a")
+		failure(t, first, kafka.ErrCoordinatorNotAvailable)
+		failure(t, later, kafka.ErrCoordinatorNotAvailable)
+		if took := time.Since(began); took < 5*time.Second || took > 5*time.Second+againMax {
+			t.Errorf("failed after %v", took)
+		}
+		failure(t, r.get("a"), kafka.ErrCoordinatorLoadInProgress)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if v := value(t, r.get("a")); v != 1 {
+			t.Errorf("a is %d: the others were not stored", v)
+		}
+		r.log.refuse(nil)
+		if v := value(t, r.add("a")); v != 2 {
+			t.Errorf("a is %d", v)
+		}
+	})
+}
+
+// What is on its way waits no longer for its commit because what comes behind it is refused.
+func TestTooFewReplicasBehindWhatFlies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), nil)
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		flying := r.add("a")
+		synctest.Wait()
+		r.log.refuse(kafka.ErrNotEnoughReplicas)
+		held := r.add("a")
+		time.Sleep(time.Second)
+		r.log.commit()
+		synctest.Wait()
+		if !flying.Done() || held.Done() {
+			t.Fatal("the first is committed, the second is not")
+		}
+		r.log.refuse(nil)
+		time.Sleep(againMax)
+		r.log.commit()
+		if v := value(t, held); v != 2 {
+			t.Errorf("a is %d", v)
 		}
 	})
 }

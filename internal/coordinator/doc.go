@@ -3,7 +3,8 @@
 //
 // An operation looks at the state, changes it at once and returns records and answers. The records are appended to the
 // partition; the answers leave once all that the operation saw is committed, those of reads too, so that nobody is told
-// what a failover could take back. A failed append unloads the state and loads it again from the log: there is no undo.
+// what a failover could take back. A failed append unloads the state and loads it again from the log: there is no undo. Only where
+// too few replicas are in sync, so that nothing was appended, does the batch wait and is tried again.
 //
 // Owner of state: each led partition has one shard, and each shard one loop goroutine that owns the machine, its timers
 // and its answers, without locks; shard.mu guards only the queue that others submit to. Operations that arrive while as many

@@ -21,6 +21,8 @@ type fakeLog struct {
 	auto     bool // commits at once
 	appends  int
 	failNext error
+	refusing error // every append, until it is nil
+	tries    int
 	lost     bool
 	lapsed   bool // the lease
 	watchers map[chan<- struct{}]int
@@ -37,6 +39,9 @@ func (l *fakeLog) Append(batches []byte) (kafka.Offset, error) {
 	}
 	if l.lost {
 		return 0, kafka.ErrNotLeaderOrFollower
+	}
+	if l.tries++; l.refusing != nil {
+		return 0, l.refusing
 	}
 	for rest := batches; ; {
 		b, next, err := record.Next(rest)
@@ -97,6 +102,12 @@ func (l *fakeLog) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failNext = err
+}
+
+func (l *fakeLog) refuse(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refusing = err
 }
 
 func (l *fakeLog) Held() bool {

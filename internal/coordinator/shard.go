@@ -37,6 +37,7 @@ type shard[M Machine] struct {
 	armed   time.Time // what alarm is set to; zero if it is not
 	open    batch     // gathers while others are in flight
 	flight  []batch   // appended, in order, not known to be committed
+	refused refusal   // of the last append of open
 	end     kafka.Offset
 	spare   []operation[M]
 	buf     []byte
@@ -192,5 +193,5 @@ func (s *shard[M]) unload(m M, err error) {
 	if s.alarm != nil {
 		s.alarm.Stop()
 	}
-	s.armed, s.timers, s.log = time.Time{}, nil, nil
+	s.armed, s.refused, s.timers, s.log = time.Time{}, refusal{}, nil, nil
 }

@@ -1,6 +1,9 @@
 package coordinator
 
 import (
+	"errors"
+	"time"
+
 	"chronik/internal/kafka"
 	"chronik/internal/record"
 )
@@ -24,7 +27,7 @@ func (s *shard[M]) serve(m M) error {
 		s.settle(offsets.HighWatermark)
 		s.runTimers(m)
 		s.runQueue(m)
-		if len(s.flight) < flightMax && len(s.open.records) > 0 {
+		if len(s.flight) < flightMax && len(s.open.records) > 0 && !s.refused.again.After(s.rt.opts.Clock.Now()) {
 			if err := s.flush(); err != nil {
 				return err
 			}
@@ -113,7 +116,7 @@ func (s *shard[M]) deliver(answers []settler, ops int) {
 	s.mu.Unlock()
 }
 
-// flush appends the open batch.
+// flush appends the open batch. If too few replicas are in sync it stays open, and is tried again.
 func (s *shard[M]) flush() error {
 	b := s.open
 	s.open = batch{}
@@ -124,9 +127,14 @@ func (s *shard[M]) flush() error {
 		return err
 	}
 	end, err := s.log.Append(s.buf)
+	if errors.Is(err, kafka.ErrNotEnoughReplicas) && s.hold(now) {
+		s.flight, s.open = s.flight[:len(s.flight)-1], b
+		return nil
+	}
 	if err != nil {
 		return err
 	}
+	s.refused = refusal{}
 	if cap(s.buf) > 4*BatchBytesMax {
 		s.buf, s.builder = nil, record.NewBuilder()
 	}
@@ -134,6 +142,28 @@ func (s *shard[M]) flush() error {
 	last.records, last.end, last.deadline = nil, end, now.Add(s.rt.opts.CommitTimeout())
 	s.end = end
 	return nil
+}
+
+// refusal is that the log takes nothing, because too few replicas are in sync: nothing was appended, so the state is still what the
+// log will say once it takes the open batch, and need not be read from it again. Zero where the log takes what comes.
+type refusal struct {
+	again time.Time     // when to try next
+	wait  time.Duration // from the try before
+	until time.Time     // when to give up
+}
+
+// The open batch is tried again soon, for an in-sync set that shrinks or begins to grow is back in a moment.
+const againMin, againMax = 5 * time.Millisecond, 80 * time.Millisecond
+
+// hold says when to append the open batch again; false once its answers have waited for as long as they may.
+func (s *shard[M]) hold(now time.Time) bool {
+	if r := &s.refused; r.until.IsZero() {
+		*r = refusal{now.Add(againMin), againMin, now.Add(s.rt.opts.CommitTimeout())}
+	} else {
+		r.wait = min(2*r.wait, againMax)
+		r.again = now.Add(r.wait)
+	}
+	return s.refused.until.After(now)
 }
 
 // settle lets the answers go that wait for what is committed now, and fails those that have waited too long: whether
@@ -185,6 +215,9 @@ func (s *shard[M]) arm() {
 	next, ok := s.timers.Next()
 	if len(s.flight) > 0 && (!ok || s.flight[0].deadline.Before(next)) {
 		next, ok = s.flight[0].deadline, true
+	}
+	if again := s.refused.again; !again.IsZero() && (!ok || again.Before(next)) {
+		next, ok = again, true
 	}
 	if !ok {
 		return

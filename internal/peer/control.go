@@ -89,6 +89,9 @@ func (c *control) serve() error {
 		c.tellCluster(self.ClusterID)
 	}
 	err := c.readLoop()
+	if last := c.lastReason(); last != nil {
+		err = last
+	}
 	c.close(err)
 	err = c.reason()
 	c.end(err)
@@ -134,7 +137,7 @@ func (c *control) writeLoop() {
 			return // the reader fails too, and ends everything
 		}
 		if last != nil {
-			c.close(last)
+			c.depart(last)
 			return
 		}
 		c.mu.Lock()
@@ -143,6 +146,27 @@ func (c *control) writeLoop() {
 		}
 		c.mu.Unlock()
 	}
+}
+
+// depart ends the connection so that the peer gets what was written last: this side's half first, the rest when the peer has
+// closed its own. To close at once, with bytes unread here, is a reset, and that takes from the peer what it has not read yet.
+func (c *control) depart(last error) {
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		timer := c.node.opts.Clock.NewTimer(byeLimit / 2)
+		defer timer.Stop()
+		select {
+		case <-c.ctx.Done():
+		case <-timer.C():
+		}
+	}
+	c.close(last)
+}
+
+// lastReason is why this side ends the connection; nil if it does not.
+func (c *control) lastReason() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.last
 }
 
 // send queues a frame whose body is made of parts; false if the connection is over or bound is exceeded.

@@ -24,6 +24,11 @@ func TestRestartIsSeenAsReplacedAndDeathAsRefused(t *testing.T) {
 		t.Errorf("up with %+v", up)
 	}
 	address := b.Self().Address
+	for accepted := 0; accepted == 0; time.Sleep(time.Millisecond) { // the handshake is over for a before b has taken note, and says goodbye to it
+		b.mu.Lock()
+		accepted = len(b.mu.controls)
+		b.mu.Unlock()
+	}
 	_ = b.Close()
 	if down := e.await(t, "refused", isRefused); !down.Proof() || !down.Identity.SameProcess(b.Self()) {
 		t.Errorf("refused with %+v", down)

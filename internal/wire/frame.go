@@ -4,30 +4,40 @@ import "fmt"
 
 // Frames is the memory of request frames: a byte budget for all of them and the buffers behind it.
 //
-// An eighth of the budget is kept for frames of at most SmallFrame bytes, so that large ones, read or stalled, do not
-// stop the small. A frame holds budget for what has arrived until it is SmallFrame bytes long; then it takes the whole
-// of its size at once, waiting in line. So whoever waits for the large part holds none of it, and two half-read
-// frames cannot wait for each other.
+// The budget is divided, so that large frames, read or stalled, do not stop the small: frames up to SmallFrame bytes and
+// those of middling size have a part of their own beside what the large ones leave. The beginning of a frame of which the
+// rest has not arrived holds bytes of a fourth part; for more it takes the whole of its size at once, waiting in line.
+// Whoever waits for the whole holds nothing of what it waits for, so no two half-read frames wait for each other,
+// however many there are.
 type Frames struct {
 	Buffers
-	large *Budget
-	small *Budget
+	large  *Budget // of everybody, and the only one for large frames
+	middle *Budget
+	small  *Budget
+	begun  *Budget // beginnings
+	most   int64   // bytes of a middling frame
 }
 
-// SmallFrame is what a frame may grow to before it must have the budget for the whole of it, in bytes.
+// SmallFrame is the largest frame that counts as small, in bytes.
 const SmallFrame = 64 << 10
 
-// NewFrames makes the memory for request frames of limit bytes in all. A frame must not be larger than seven eighths
-// of it.
+// NewFrames makes the memory for request frames of limit bytes in all. A frame must not be larger than [Frames.MaxFrame].
 func NewFrames(limit int64) *Frames {
-	return &Frames{large: NewBudget(limit - limit/8), small: NewBudget(limit / 8)}
+	part := limit / 32
+	return &Frames{
+		large: NewBudget(limit - 6*part), middle: NewBudget(2 * part), small: NewBudget(3 * part), begun: NewBudget(part), most: part,
+	}
 }
 
 // Held is the number of bytes that frames hold now.
-func (f *Frames) Held() int64 { return f.large.Used() + f.small.Used() }
+func (f *Frames) Held() int64 {
+	return f.large.Used() + f.middle.Used() + f.small.Used() + f.begun.Used()
+}
 
 // Waiting tells whether a connection waits for budget: the time to give up on those that hold it and send nothing.
-func (f *Frames) Waiting() bool { return f.large.Waiting() || f.small.Waiting() }
+func (f *Frames) Waiting() bool {
+	return f.large.Waiting() || f.middle.Waiting() || f.small.Waiting() || f.begun.Waiting()
+}
 
 // MaxFrame is the largest frame that the budget can hold, in bytes.
 func (f *Frames) MaxFrame() int64 { return f.large.limit }
@@ -52,26 +62,34 @@ func (f *Frame) Release() {
 	*f = Frame{}
 }
 
-// acquire takes n bytes of budget for a frame that holds none.
-func (f *Frame) acquire(frames *Frames, n int64, done <-chan struct{}) error {
-	f.frames, f.held = frames, n
-	if n > SmallFrame {
-		f.from = frames.large
-		return f.waitFor(done)
+// whole takes the budget for all of a frame, and gives back that of its beginning.
+func (f *Frame) whole(frames *Frames, size int64, done <-chan struct{}) error {
+	from := frames.large
+	if !from.TryAcquire(size) {
+		switch {
+		case size <= SmallFrame:
+			from = frames.small
+		case size <= frames.most:
+			from = frames.middle
+		}
+		if err := from.Acquire(size, done); err != nil {
+			return err
+		}
 	}
-	if f.from = frames.large; frames.large.TryAcquire(n) {
-		return nil
+	if f.from != nil {
+		f.from.Release(f.held)
 	}
-	f.from = frames.small
-	return f.waitFor(done)
+	f.frames, f.from, f.held = frames, from, size
+	return nil
 }
 
-func (f *Frame) waitFor(done <-chan struct{}) error {
-	err := f.from.Acquire(f.held, done)
-	if err != nil {
-		*f = Frame{}
+// begin takes the budget for a frame's beginning.
+func (f *Frame) begin(frames *Frames, n int64, done <-chan struct{}) error {
+	if err := frames.begun.Acquire(n, done); err != nil {
+		return err
 	}
-	return err
+	f.frames, f.from, f.held = frames, frames.begun, n
+	return nil
 }
 
 // FrameSizeError is a length that no request may have.

@@ -139,10 +139,14 @@ func (r *FrameReader) readBody(f *Frame, size int, done <-chan struct{}) error {
 		have = len(r.chunk.B) - r.at
 	}
 	room := size // of the first buffer
+	var err error
 	if have < size && size > r.proven {
 		room = min(size, max(have, 512))
+		err = f.begin(r.frames, int64(room), done)
+	} else {
+		err = f.whole(r.frames, int64(size), done)
 	}
-	if err := f.acquire(r.frames, int64(room), done); err != nil {
+	if err != nil {
 		return err
 	}
 	f.buffer = r.frames.Get(room)
@@ -181,23 +185,14 @@ func (r *FrameReader) readRest(f *Frame, n, room, size int, done <-chan struct{}
 	return nil
 }
 
-// grow gives a frame of which n bytes have arrived a buffer of four times as much, and the budget for it: for what it
-// has while it is small, then for all of it.
+// grow gives a frame of which n bytes have arrived a buffer of four times as much, having taken the budget for all of it.
 func (r *FrameReader) grow(f *Frame, n, size int, done <-chan struct{}) (room int, err error) {
 	room = min(size, 4*n)
-	switch {
-	case f.held >= int64(size): // the whole is paid for
-	case n < SmallFrame:
-		room = min(room, SmallFrame)
-		f.from.Force(int64(room) - f.held)
-		f.held = int64(room)
-	default:
+	if f.held < int64(size) {
 		r.progress.promised.Store(0) // it is not the client that is waited for
-		if err := r.frames.large.Acquire(int64(size), done); err != nil {
+		if err := f.whole(r.frames, int64(size), done); err != nil {
 			return 0, err
 		}
-		f.from.Release(f.held)
-		f.from, f.held = r.frames.large, int64(size)
 	}
 	larger := r.frames.Get(room)
 	copy(larger.B[:n], f.buffer.B[:n])

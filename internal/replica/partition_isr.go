@@ -35,14 +35,28 @@ func (p *Partition) look(now time.Time) {
 		p.mu.Unlock()
 		return
 	}
+	replaced := p.endReplacedLocked()
 	p.mu.progress.look(now, p.disk.LogEnd())
 	p.reviewLocked()
 	raised := start > p.mu.toldStart
 	p.mu.toldStart = max(start, p.mu.toldStart)
 	p.mu.Unlock()
-	if raised { // retention tells nobody
+	if raised || replaced { // retention tells nobody
 		p.tellStreams()
 	}
+}
+
+// endReplacedLocked ends sessions of brokers that have registered again since their Follow: in the in-sync set they count only
+// with their present broker epoch (KIP-903), so they are to follow anew. Where that is another process, this one's connection is
+// about to end anyway; where it is the same, which was removed from the cluster in between, nothing else would tell it.
+func (p *Partition) endReplacedLocked() (ended bool) {
+	for _, s := range slices.Clone(p.mu.sessions) {
+		if b := p.node.registered(s.follower); b != nil && s.brokerEpoch < b.Epoch {
+			p.endSessionLocked(s.follower)
+			ended = true
+		}
+	}
+	return ended
 }
 
 // reviewLocked proposes another in-sync set if there is to be one, or tries again what is outstanding.

@@ -77,6 +77,7 @@ type fakePart struct {
 	truncs   int
 	resets   int
 	linger   time.Duration // between what FollowPosition has seen and its return
+	pause    time.Duration // of AppendFollower, between the append and what it does next
 }
 
 type fakeSession struct {

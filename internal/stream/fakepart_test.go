@@ -237,8 +237,16 @@ func (p *fakePart) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, ba
 		p.end = b.NextOffset()
 		batches = rest
 	}
-	p.hw = max(p.hw, min(hw, p.end))
 	p.n.soil(p, !hold)
+	if d := p.pause; d > 0 {
+		p.mu.Unlock()
+		time.Sleep(d)
+		p.mu.Lock()
+		if err := p.followsLocked(epoch); err != nil { // as in FollowerWatermark
+			return err
+		}
+	}
+	p.hw = max(p.hw, min(hw, p.end))
 	return nil
 }
 

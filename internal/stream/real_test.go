@@ -241,6 +241,7 @@ type realNode struct {
 	address string
 	up      bool
 
+	epoch   atomic.Int64 // as a broker
 	view    *view
 	store   *store.Store
 	manager *replica.Manager
@@ -327,9 +328,10 @@ func (n *realNode) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	epoch := n.view.Image().Broker(n.id).Epoch
+	n.epoch.Store(int64(n.view.Image().Broker(n.id).Epoch))
 	o := n.c.o
-	o.Peers, o.Clock, o.Logger, o.BrokerEpoch = n.peers, clock.System{}, logger, func() kafka.BrokerEpoch { return epoch }
+	o.Peers, o.Clock, o.Logger = n.peers, clock.System{}, logger
+	o.BrokerEpoch = func() kafka.BrokerEpoch { return kafka.BrokerEpoch(n.epoch.Load()) }
 	n.streams = New(o)
 	n.manager = replica.NewManager(replica.Options{
 		Metadata: n.view, Store: n.store, Broker: n.id, Config: &cfg, Clock: clock.System{}, Logger: logger, Streams: n.streams, LagMax: n.c.lag,

@@ -137,12 +137,11 @@ func (l *link) append(body []byte, pace *pace) error {
 	}
 	l.received(m.session, m.leaderEpoch, len(batches), pace, func(f *following) error {
 		hold := l.kind == peer.Hot && l.heldBytes+len(batches) <= commitBytes
-		err := f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart, hold)
-		if hold && err == nil {
+		if hold { // also where it fails: it may have appended before the epoch ended
 			l.held = f.p
 			l.heldBytes += len(batches)
 		}
-		return err
+		return f.p.AppendFollower(f.epoch, m.base, batches, m.highWatermark, m.logStart, hold)
 	})
 	return nil
 }

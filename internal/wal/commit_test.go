@@ -35,6 +35,20 @@ func TestCommitOnTheCallersGoroutine(t *testing.T) {
 		if st := l.Stats(); st.Groups != 3 {
 			t.Errorf("an empty group was written")
 		}
+		// Lazy entries are not what is committed: they go with the next that are, or after their delay.
+		lazy, err := l.Submit(&Entry{Head: []byte("lazy"), Lazy: true, Held: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Commit(); l.Durable() > lazy {
+			t.Error("Commit synced what is lazy")
+		}
+		if _, err := l.Submit(&Entry{Head: []byte("held"), Held: true}); err != nil {
+			t.Fatal(err)
+		}
+		if l.Commit(); l.Durable() != lazy+2 {
+			t.Errorf("%d is durable, the last is %d", l.Durable(), lazy+1)
+		}
 		// What nobody commits is written when the log is closed.
 		lsn, err := l.Submit(&Entry{Head: []byte("held"), Stream: &s, End: 4, Held: true})
 		if err != nil || l.Durable() > lsn {

@@ -12,6 +12,7 @@ type group struct {
 	buf      []byte // room for the header, then the records
 	members  []member
 	refs     []Reference
+	wanted   bool          // an entry asks for a sync: lazy ones do not
 	urgent   bool          // the writer was told
 	walDone  chan struct{} // to the completer: the group's own write is synced
 	direct   bool          // the completer calls back, also those who wait for no reference
@@ -29,7 +30,7 @@ func (g *group) reset(sequence uint64, first LSN) {
 	if cap(g.buf) < groupHeader {
 		g.buf = make([]byte, groupHeader, 64<<10)
 	}
-	g.sequence, g.first, g.count, g.urgent = sequence, first, 0, false
+	g.sequence, g.first, g.count, g.wanted, g.urgent = sequence, first, 0, false, false
 	g.buf = g.buf[:groupHeader]
 	clear(g.members)
 	g.members = g.members[:0]

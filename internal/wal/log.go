@@ -111,7 +111,10 @@ func (l *Log) Submit(e *Entry) (LSN, error) {
 	l.mu.next++
 	if e.Lazy && len(g.buf) < l.o.GroupBytesMax/4 {
 		l.armLazyLocked()
-	} else if !e.Held {
+		return lsn, nil
+	}
+	g.wanted = true
+	if !e.Held {
 		l.urgeLocked(g)
 	}
 	return lsn, nil

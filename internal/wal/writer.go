@@ -26,11 +26,11 @@ func (l *Log) write() {
 
 // Commit makes the pending group durable, what others submitted to it included. Where nobody writes it does so on the
 // caller's goroutine, which wakes nobody: for a caller who has nothing to do until then. Else, and where the group is wanted
-// already or refers to files, it asks the writer and returns at once.
+// already or refers to files, it asks the writer and returns at once. It does nothing where all entries of the group are lazy.
 func (l *Log) Commit() {
 	l.mu.Lock()
 	g := l.mu.filling
-	if g == nil || g.count == 0 || l.mu.err != nil {
+	if g == nil || !g.wanted || l.mu.err != nil {
 		l.mu.Unlock()
 		return
 	}

@@ -76,6 +76,9 @@ func (g *clientGroup) comeAndGo(kind string) {
 		g.t.Logf("%s: the longest pause between two records of a partition that a member kept: %v", what, longest.Round(time.Millisecond))
 	}
 	m := g.join(kind)
+	if m == nil { // not installed, as join says
+		return
+	}
 	g.progress(m.name + " came")
 	kept(m.name+" came", false)
 	m.stop(g.t)

@@ -10,9 +10,10 @@ import (
 // recordBytes is about what a record takes in a batch.
 func recordBytes(r Record) int { return r.Size() + 24 }
 
-// encodeBatches appends the records of operations to dst as few batches: one, unless it would be larger than batchBytes,
-// and only an operation that is larger than that by itself is split.
-func encodeBatches(dst []byte, b *record.Builder, ops [][]Record, millis int64, batchBytes int) ([]byte, error) {
+// encodeBatches appends the records of operations to dst as few batches: one, unless it would be larger than batchBytes. An
+// operation that is larger than that by itself has a batch of its own, so that all of it survives a failover or nothing, and only
+// one that is larger than batchMax is split.
+func encodeBatches(dst []byte, b *record.Builder, ops [][]Record, millis int64, batchBytes, batchMax int) ([]byte, error) {
 	b.Reset()
 	var err error
 	cut := func() {
@@ -30,7 +31,7 @@ func encodeBatches(dst []byte, b *record.Builder, ops [][]Record, millis int64, 
 			cut()
 		}
 		for _, r := range records {
-			if b.Size()+recordBytes(r) > batchBytes {
+			if b.Size()+recordBytes(r) > max(batchBytes, batchMax) {
 				cut()
 			}
 			b.Add(millis, r.Key, r.Value)

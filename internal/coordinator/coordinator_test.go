@@ -174,6 +174,28 @@ func TestBatchesAreBounded(t *testing.T) {
 	})
 }
 
+// An operation is in one batch, even where operations together would not be, so that a failover leaves all of it or nothing.
+func TestOneOperationIsOneBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(true), func(o *Options[*counters]) {
+			o.BatchBytes, o.BatchMax = func() int { return 1000 }, func() int { return 100_000 }
+		})
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		small := r.add("a")
+		large := Do(r.Runtime, 0, func(c *counters, tx *Tx, p *Promise[int]) {
+			for i := range 500 {
+				c.add(tx, fmt.Sprint("key", i))
+			}
+			Answer(tx, p, 500)
+		})
+		if value(t, small) != 1 || value(t, large) != 500 || r.log.appends != 2 {
+			t.Fatalf("%d batches", r.log.appends)
+		}
+	})
+}
+
 // A failed append fails what was in it and what waits behind it, and the state is that of the log again.
 func TestFailedAppendReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -53,7 +53,8 @@ func NewTx(now time.Time, timers *Timers) *Tx { return &Tx{Now: now, timers: tim
 func (tx *Tx) Millis() int64 { return tx.Now.UnixMilli() }
 
 // Append writes a record; the operation changes the state itself. All records of an operation are in one batch, unless
-// they are more than a batch may hold. Append keeps the slices.
+// they are more than a batch may hold: then they are in several, in their order, and a failover may leave only the first ones. Append
+// keeps the slices.
 func (tx *Tx) Append(rec Record) { tx.records = append(tx.records, rec) }
 
 // Appended is the number of records so far.

@@ -28,6 +28,9 @@ type Options[M Machine] struct {
 	// BatchBytes returns the bound of one batch: what the topic's max.message.bytes allows, and no more than is good.
 	// A single record that is larger is appended all the same, and fails. Default 512 KiB.
 	BatchBytes func() int
+	// BatchMax returns what a batch may have at most: one operation is not split below it, and so is in the log as a whole or
+	// not at all. Default: as BatchBytes.
+	BatchMax func() int
 	// LoadsMax bounds the shards that replay their logs at the same time. Default 8.
 	LoadsMax int
 	// CommitTimeout returns how long an answer waits for the commit before it becomes an error
@@ -61,6 +64,9 @@ func New[M Machine](opts Options[M]) *Runtime[M] {
 	}
 	if opts.BatchBytes == nil {
 		opts.BatchBytes = func() int { return BatchBytesMax }
+	}
+	if opts.BatchMax == nil {
+		opts.BatchMax = opts.BatchBytes
 	}
 	if opts.LoadsMax == 0 {
 		opts.LoadsMax = 8

@@ -123,7 +123,7 @@ func (s *shard[M]) flush() error {
 	s.flight = append(s.flight, b) // before the append: if it fails, these answers fail with the others
 	now := s.rt.opts.Clock.Now()
 	var err error
-	if s.buf, err = encodeBatches(s.buf[:0], s.builder, b.records, now.UnixMilli(), s.rt.opts.BatchBytes()); err != nil {
+	if s.buf, err = encodeBatches(s.buf[:0], s.builder, b.records, now.UnixMilli(), s.rt.opts.BatchBytes(), s.rt.opts.BatchMax()); err != nil {
 		return err
 	}
 	end, err := s.log.Append(s.buf)

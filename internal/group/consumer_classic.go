@@ -54,9 +54,11 @@ func (m *Machine) joinConsumer(tx *coordinator.Tx, g *consumerGroup, r *JoinRequ
 	if err := m.validateSubscription(g, &limits, j.next); err != nil {
 		return nil, err
 	}
-	if current := g.members[staticID(g, r.InstanceID)]; current != nil && m.downgradableFor(g, current) {
+	if current := g.members[staticID(g, r.InstanceID)]; current != nil && g.downgradableFor(current) {
 		// The last member of the consumer protocol is replaced by one of the classic protocol.
-		return m.downgradeFor(tx, g, current, j), nil
+		if resp := m.downgradeFor(tx, g, current, j); resp != nil {
+			return resp, nil
+		}
 	}
 	_, after := m.advance(tx, g, j)
 	tx.Cancel(rejoinKey(g.id, id))

@@ -47,7 +47,7 @@ func (m *Machine) ConsumerHeartbeat(tx *coordinator.Tx, r *ConsumerHeartbeatRequ
 	if r.MemberEpoch < 0 {
 		return m.consumerLeave(tx, r)
 	}
-	g, upgrade, err := m.consumerFor(r, &c)
+	g, upgrade, err := m.consumerFor(r, &limits, &c)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func validateHeartbeat(r *ConsumerHeartbeatRequest, c *ConsumerLimits) error {
 
 // consumerFor finds the group of a heartbeat, or makes it for a member that joins. upgrade, unless nil, is what turns a classic
 // group into it, and must be called before anything else changes.
-func (m *Machine) consumerFor(r *ConsumerHeartbeatRequest, c *ConsumerLimits) (g *consumerGroup, upgrade func(*coordinator.Tx), err error) {
+func (m *Machine) consumerFor(r *ConsumerHeartbeatRequest, limits *Limits, c *ConsumerLimits) (g *consumerGroup, upgrade func(*coordinator.Tx), err error) {
 	if g := m.consumers[r.Group]; g != nil {
 		return g, nil, nil
 	}
@@ -145,7 +145,7 @@ func (m *Machine) consumerFor(r *ConsumerHeartbeatRequest, c *ConsumerLimits) (g
 	case r.MemberEpoch != epochJoin:
 		return nil, nil, kafka.ErrGroupIDNotFound.With("Group %s is not a consumer group.", r.Group)
 	}
-	return m.upgraded(old, c)
+	return m.upgraded(old, limits, c)
 }
 
 // joining is what a heartbeat makes of a member, before it is moved.

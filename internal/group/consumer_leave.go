@@ -61,27 +61,38 @@ func (m *Machine) fence(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMe
 	}
 	cause := Rebalance{Time: tx.Now, Cause: why, Member: gone[0].id, Client: gone[0].client(), Reason: reason}
 	m.logger.Debug("members leave the consumer group", "group", g.id, "epoch", g.epoch, "member", gone[0].id, "members", len(gone), "cause", why)
-	if m.downgradable(g, gone) {
-		m.downgrade(tx, g, gone, cause)
+	if g.downgradable(gone) && m.downgrade(tx, g, gone, cause) {
 		return
 	}
 	for _, mb := range gone {
-		m.removeMember(tx, g, mb)
+		m.forgetMember(tx, g, mb)
 	}
+	// The epoch first: where all are more than a batch, and only this is left after a failover, the group goes on from there.
+	m.raise(tx, g, cause)
 	for _, mb := range gone {
+		tombstones(tx, g, mb)
 		m.dropRegex(tx, g, mb.regex)
 	}
-	m.raise(tx, g, cause)
 	if len(g.members) == 0 {
 		m.settled(g.id, g.epoch, tx.Now)
 	}
 }
 
-// removeMember forgets a member with its timers.
+// removeMember takes a member out.
 func (m *Machine) removeMember(tx *coordinator.Tx, g *consumerGroup, mb *consumerMember) {
+	tombstones(tx, g, mb)
+	m.forgetMember(tx, g, mb)
+}
+
+// tombstones take a member out of the log.
+func tombstones(tx *coordinator.Tx, g *consumerGroup, mb *consumerMember) {
 	tx.Append(positionTombstone(g.id, mb.id))
 	tx.Append(targetTombstone(g.id, mb.id))
 	tx.Append(memberTombstone(g.id, mb.id))
+}
+
+// forgetMember takes a member out, with its timers, but not out of the log.
+func (m *Machine) forgetMember(tx *coordinator.Tx, g *consumerGroup, mb *consumerMember) {
 	for _, key := range [...]coordinator.TimerKey{
 		sessionKey(g.id, mb.id), revokeKey(g.id, mb.id), rejoinKey(g.id, mb.id), resyncKey(g.id, mb.id),
 	} {
@@ -130,7 +141,8 @@ func (m *Machine) loadConsumers(tx *coordinator.Tx) {
 		if old := m.groups[id]; old != nil && len(old.members) == 0 {
 			delete(m.groups, id) // it only stood for the offsets
 		} else if old != nil {
-			m.logger.Error("the log has a classic group and a consumer group of one name: the classic one counts", "group", id)
+			m.logger.Info("the log has a classic group, and what is left of a consumer group of its name: the classic one counts", "group", id)
+			g.tombstones(tx) // or they would come back once the group becomes a consumer group
 			delete(m.consumers, id)
 			continue
 		}

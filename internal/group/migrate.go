@@ -1,6 +1,8 @@
 package group
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -9,6 +11,11 @@ import (
 	"chronik/internal/group/assign"
 	"chronik/internal/kafka"
 )
+
+// In the log one kind of group takes the other's place in one batch, unless they are too large for that. Then a failover may leave only
+// what was written first, so the records of the classic group decide: they go last when it becomes a consumer group, and come first when
+// a consumer group becomes one. A coordinator that finds both takes the classic group, with all its members, and takes the other's
+// records out of the log (see loadConsumers).
 
 // The policies of group.consumer.migration.policy.
 const (
@@ -21,7 +28,7 @@ const (
 // upgraded makes a consumer group of a classic one that a member of the consumer protocol wants to join: of an empty one a new
 // one, and of one whose members are consumers one with the same members, who keep what their leader has given them. Nothing
 // changes before upgrade is called. GROUP_ID_NOT_FOUND if that cannot be.
-func (m *Machine) upgraded(old *classic, c *ConsumerLimits) (*consumerGroup, func(*coordinator.Tx), error) {
+func (m *Machine) upgraded(old *classic, limits *Limits, c *ConsumerLimits) (*consumerGroup, func(*coordinator.Tx), error) {
 	g := newConsumerGroup(old.id)
 	if len(old.members) > 0 {
 		refuse := func(why string) error {
@@ -44,6 +51,9 @@ func (m *Machine) upgraded(old *classic, c *ConsumerLimits) (*consumerGroup, fun
 			}
 			g.put(next)
 			g.targets[next.id] = next.assigned.assignment()
+			if size := max(memberRecord(g.id, next).Size(), positionRecord(g.id, next).Size()); size > limits.RecordMaxBytes {
+				return nil, nil, refuse(fmt.Sprintf("a record of member %s would take %d bytes, and may have %d", next.id, size, limits.RecordMaxBytes))
+			}
 		}
 	}
 	for range g.settleOwners() { // a leader that gave a partition to two: nobody keeps it
@@ -102,59 +112,68 @@ func (m *Machine) upgrade(tx *coordinator.Tx, old *classic, g *consumerGroup) {
 	tx.Cancel(joinKey(old.id))
 	tx.Cancel(syncKey(old.id))
 	delete(m.groups, old.id)
-	tx.Append(groupTombstone(old.id))
 	m.consumers[g.id] = g
 	if len(g.members) > 0 {
 		g.hash = m.metadataHash(g)
 		g.records(tx)
+	}
+	tx.Append(groupTombstone(old.id))
+	if len(g.members) > 0 {
 		m.logger.Info("classic group has become a consumer group", "group", g.id, "members", len(g.members), "epoch", g.epoch)
 	}
 }
 
 // downgradable tells whether the group is a classic one without these members: all others use the classic protocol.
-func (m *Machine) downgradable(g *consumerGroup, gone []*consumerMember) bool {
+func (g *consumerGroup) downgradable(gone []*consumerMember) bool {
 	staying, classic := len(g.members)-len(gone), g.classicMembers()
 	for _, mb := range gone {
 		if mb.classic != nil {
 			classic--
 		}
 	}
-	return staying > 0 && classic == staying && g.classicMembers() < len(g.members) && m.mayDowngrade(g, staying)
+	return staying > 0 && classic == staying && g.classicMembers() < len(g.members)
 }
 
 // downgradableFor is downgradable for a static member that one of the classic protocol replaces.
-func (m *Machine) downgradableFor(g *consumerGroup, replaced *consumerMember) bool {
-	return replaced.classic == nil && g.classicMembers() == len(g.members)-1 && m.mayDowngrade(g, len(g.members))
+func (g *consumerGroup) downgradableFor(replaced *consumerMember) bool {
+	return replaced.classic == nil && g.classicMembers() == len(g.members)-1
 }
 
-func (m *Machine) mayDowngrade(g *consumerGroup, members int) bool {
+// mayDowngrade decides whether a consumer group becomes the classic group that was made of its members.
+func (m *Machine) mayDowngrade(next *classic) bool {
 	limits := m.limits()
-	policy := limits.consumer(g.id).MigrationPolicy
-	ok := (policy == migrateBoth || policy == migrateDowngrade) && members <= limits.MaxSize
+	policy, size := limits.consumer(next.id).MigrationPolicy, groupRecord(next).Size()
+	ok := (policy == migrateBoth || policy == migrateDowngrade) && len(next.members) <= limits.MaxSize && size <= limits.RecordMaxBytes
 	if !ok {
-		m.logger.Info("consumer group stays one though only classic members are left", "group", g.id, "members", members,
-			"group.consumer.migration.policy", policy, "group.max.size", limits.MaxSize)
+		m.logger.Info("consumer group stays one though only classic members are left", "group", next.id, "members", len(next.members),
+			"group.consumer.migration.policy", policy, "group.max.size", limits.MaxSize, "recordBytes", size, "recordBytesMax", limits.RecordMaxBytes)
 	}
 	return ok
 }
 
-// downgrade makes a classic group of those who stay, and lets it rebalance.
-func (m *Machine) downgrade(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMember, why Rebalance) {
+// downgrade makes a classic group of those who stay, and lets it rebalance; false if it may not, and nothing has changed.
+func (m *Machine) downgrade(tx *coordinator.Tx, g *consumerGroup, gone []*consumerMember, why Rebalance) bool {
 	var staying []*consumerMember
 	for _, id := range g.order {
 		if mb := g.members[id]; !slices.Contains(gone, mb) {
 			staying = append(staying, mb)
 		}
 	}
-	next := m.downgraded(tx, g, staying, true)
+	next := m.downgraded(tx, g, staying, g.targets)
+	if !m.mayDowngrade(next) {
+		return false
+	}
+	m.putDowngraded(tx, g, next, true)
 	m.caused(g.id, why)
 	m.prepareRebalance(tx, next, cause{})
+	return true
 }
 
 // downgradeFor is downgrade where a static member of the classic protocol replaces the last one of the consumer protocol. The
-// group only rebalances if the new one subscribes to something else.
+// group only rebalances if the new one subscribes to something else. nil if it may not.
 func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *consumerMember, j joining) *kmsg.JoinGroupResponse {
-	target := g.targets[replaced.id]
+	targets := maps.Clone(g.targets)
+	targets[j.next.id] = g.targets[replaced.id]
 	var staying []*consumerMember
 	for _, id := range g.order {
 		mb := g.members[id]
@@ -163,12 +182,12 @@ func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *c
 		}
 		staying = append(staying, mb)
 	}
-	if j.next.id != replaced.id {
-		m.removeMember(tx, g, replaced)
+	next := m.downgraded(tx, g, staying, targets)
+	if !m.mayDowngrade(next) {
+		return nil
 	}
-	g.targets[j.next.id] = target
 	resubscribed := !slices.Equal(replaced.topics, j.next.topics) || replaced.regex != ""
-	next := m.downgraded(tx, g, staying, resubscribed)
+	m.putDowngraded(tx, g, next, resubscribed)
 	resp := classicJoined(j.next)
 	resp.Generation = next.generation
 	if resubscribed {
@@ -180,10 +199,8 @@ func (m *Machine) downgradeFor(tx *coordinator.Tx, g *consumerGroup, replaced *c
 	return resp
 }
 
-// downgraded puts a stable classic group with these members, and what the target assignment means for each, into the place of the
-// consumer group. If it is to rebalance, the record names no leader: should another coordinator load it before the members have
-// joined again, it lets them (see Loaded), since nobody else knows that partitions have no owner.
-func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*consumerMember, rebalances bool) *classic {
+// downgraded is a stable classic group with these members, and what the target assignment means for each.
+func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*consumerMember, targets map[string]assign.Assignment) *classic {
 	next := newClassic(g.id, tx.Millis())
 	next.state, next.previous = Stable, Empty
 	for _, mb := range staying {
@@ -196,9 +213,22 @@ func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*co
 	name := next.selectProtocol()
 	next.generation, next.protocol = g.epoch, &name
 	for _, mb := range next.members {
-		mb.assignment = m.classicAssignment(g.targets[mb.id], mb.metadata(name))
+		mb.assignment = m.classicAssignment(targets[mb.id], mb.metadata(name))
 	}
 	next.subscribed = next.subscriptions()
+	return next
+}
+
+// putDowngraded puts a classic group into the place of the consumer group. If it is to rebalance, the record names no leader: should
+// another coordinator load it before the members have joined again, it lets them (see Loaded), since nobody else knows that partitions
+// have no owner.
+func (m *Machine) putDowngraded(tx *coordinator.Tx, g *consumerGroup, next *classic, rebalances bool) {
+	leader := next.leader
+	if rebalances {
+		next.leader = ""
+	}
+	tx.Append(groupRecord(next))
+	next.leader = leader
 	g.tombstones(tx)
 	for _, id := range g.order {
 		for _, key := range [...]coordinator.TimerKey{sessionKey(g.id, id), revokeKey(g.id, id), rejoinKey(g.id, id), resyncKey(g.id, id)} {
@@ -207,15 +237,8 @@ func (m *Machine) downgraded(tx *coordinator.Tx, g *consumerGroup, staying []*co
 	}
 	delete(m.consumers, g.id)
 	m.groups[g.id] = next
-	leader := next.leader
-	if rebalances {
-		next.leader = ""
-	}
-	tx.Append(groupRecord(next))
-	next.leader = leader
 	for _, mb := range next.members {
 		m.resetSession(tx, next, mb)
 	}
 	m.logger.Info("consumer group has become a classic group", "group", g.id, "members", len(next.members), "generation", next.generation)
-	return next
 }

@@ -55,7 +55,8 @@ func NewService(o Options) *Service {
 			return m
 		},
 		Open: s.open, Clock: o.Clock, Logger: o.Logger,
-		BatchBytes:    func() int { return s.bounds().batch },
+		BatchBytes:    func() int { return min(s.bounds().batch, coordinator.BatchBytesMax) },
+		BatchMax:      func() int { return s.bounds().batch },
 		CommitTimeout: func() time.Duration { return o.Config.Load().OffsetsCommitTimeout },
 	})
 	return s
@@ -83,7 +84,7 @@ func (s *Service) bounds() *bounds {
 			largest = int(resolved.MaxMessageBytes)
 		}
 	}
-	b := &bounds{config: c, topic: topic, record: largest - recordOverhead, batch: min(largest, coordinator.BatchBytesMax)}
+	b := &bounds{config: c, topic: topic, record: largest - recordOverhead, batch: largest}
 	s.now.Store(b)
 	return b
 }

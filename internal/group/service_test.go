@@ -305,7 +305,7 @@ func TestServiceBounds(t *testing.T) {
 	if _, err := r.Coordinator(t.Context(), "g"); err != nil {
 		t.Fatal(err)
 	}
-	if b := r.bounds(); b.record != recordMin-recordOverhead || b.batch != coordinator.BatchBytesMax {
+	if b := r.bounds(); b.record != recordMin-recordOverhead || b.batch != recordMin {
 		t.Errorf("bounds %+v", b)
 	}
 	small := "2000"

@@ -192,15 +192,24 @@ func (c *Controller) failed(err error) {
 	c.inbox.post(func() { c.loop.fail(err) })
 }
 
+// sender is what a Raft message shows of who sent it.
+type sender int
+
+const (
+	senderUnknown sender = iota // the message is not for this node, or under a name that is not the sender's
+	senderMember                // it takes itself for a member
+	senderLeader                // it leads, in no older term than is known here
+)
+
 // Receive takes a Raft message that a node sent with Transport.Send. A message for another Raft
 // ID is for the disk that this node had before; one from another would be a vote under a name that is not the sender's.
-func (c *Controller) Receive(from peer.Identity, message []byte) error {
+func (c *Controller) Receive(from peer.Identity, message []byte) (sender, error) {
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(message, m); err != nil {
-		return fmt.Errorf("a Raft message of %d bytes: %w", len(message), err)
+		return senderUnknown, fmt.Errorf("a Raft message of %d bytes: %w", len(message), err)
 	}
 	if m.GetTo() != c.id || m.GetFrom() != RaftID(from.Directory) {
-		return nil
+		return senderUnknown, nil
 	}
 	c.inbox.post(func() {
 		if c.loop.late(m.GetFrom(), from.Incarnation) {
@@ -213,7 +222,13 @@ func (c *Controller) Receive(from peer.Identity, message []byte) error {
 		// Raft refuses what is stale or not for it; nobody is to be told.
 		_ = c.loop.node.Step(m)
 	})
-	return nil
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+		if m.GetTerm() >= c.term.Load() {
+			return senderLeader, nil
+		}
+	}
+	return senderMember, nil
 }
 
 // Image is the newest image applied here.

@@ -62,7 +62,20 @@ type routes struct {
 	broker   map[uint64]kafka.BrokerID // by Raft ID
 	member   map[kafka.BrokerID]route
 	override map[kafka.BrokerID]string // addresses that the configuration gave
+	learned  []learned                 // members that the image does not know, oldest first
+	asked    int                       // how often any member was
 }
+
+// learned is a member of Raft that introduced itself: this node's image does not know it yet, and never will if its answers do
+// not get there.
+type learned struct {
+	raftID  uint64
+	broker  kafka.BrokerID
+	address string
+}
+
+// learnedMax bounds them: whoever was removed without having heard of it takes itself for a member.
+const learnedMax = 8
 
 // route is a broker's address, and the one of the image that it followed from.
 type route struct {
@@ -140,6 +153,12 @@ func (l *Links) route(members map[kafka.BrokerID]string, broker map[uint64]kafka
 	var remove []kafka.BrokerID
 	l.mu.Lock()
 	r := &l.mu.routes
+	l.keepLearnedLocked(broker)
+	for _, s := range r.learned {
+		if members[s.broker] == "" {
+			members[s.broker] = s.address
+		}
+	}
 	next := map[kafka.BrokerID]route{}
 	for id, address := range members {
 		old, known := r.member[id]
@@ -172,12 +191,36 @@ func (l *Links) route(members map[kafka.BrokerID]string, broker map[uint64]kafka
 	}
 }
 
-// heard corrects a broker's address by what its living process says of itself.
-func (l *Links) heard(from peer.Identity) {
+// keepLearnedLocked keeps the leader among the learned members until the image knows it; others introduce themselves again.
+func (l *Links) keepLearnedLocked(known map[uint64]kafka.BrokerID) {
+	leader := uint64(0)
+	if c := l.mu.controller; c != nil {
+		leader = c.leader.Load()
+	}
+	l.mu.routes.learned = slices.DeleteFunc(l.mu.routes.learned, func(s learned) bool {
+		_, is := known[s.raftID]
+		return is || s.raftID != leader
+	})
+}
+
+// heard corrects a broker's address by what its living process says of itself, and learns of members that are not known yet.
+func (l *Links) heard(from peer.Identity, as sender) {
+	raftID := RaftID(from.Directory)
+	if as == senderUnknown || from.Address == "" || from.Broker == l.self.Broker {
+		return
+	}
 	l.mu.Lock()
 	known, member := l.mu.routes.member[from.Broker]
-	changed := member && from.Address != "" && from.Address != known.address &&
-		l.mu.routes.broker[RaftID(from.Directory)] == from.Broker
+	id, ok := l.brokerOfLocked(raftID)
+	same := known.address == from.Address
+	changed := false
+	switch {
+	case ok:
+		changed = member && !same && id == from.Broker
+	case !member || same || as == senderLeader:
+		l.learnLocked(learned{raftID, from.Broker, from.Address})
+		changed = !same
+	}
 	if changed {
 		l.mu.routes.member[from.Broker] = route{address: from.Address, image: known.image}
 	}
@@ -188,11 +231,33 @@ func (l *Links) heard(from peer.Identity) {
 	}
 }
 
+func (l *Links) learnLocked(s learned) {
+	r := &l.mu.routes
+	if len(r.learned) >= learnedMax {
+		r.learned = slices.Delete(r.learned, 0, 1)
+	}
+	r.learned = append(r.learned, s)
+	if r.member == nil {
+		r.member = map[kafka.BrokerID]route{}
+	}
+}
+
 func (l *Links) brokerOf(raftID uint64) (kafka.BrokerID, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	id, ok := l.mu.routes.broker[raftID]
-	return id, ok
+	return l.brokerOfLocked(raftID)
+}
+
+func (l *Links) brokerOfLocked(raftID uint64) (kafka.BrokerID, bool) {
+	if id, ok := l.mu.routes.broker[raftID]; ok {
+		return id, true
+	}
+	for _, s := range l.mu.routes.learned {
+		if s.raftID == raftID {
+			return s.broker, true
+		}
+	}
+	return kafka.NoLeader, false
 }
 
 // Send hands a Raft message over. Large ones go in parts, so that heartbeats need not wait behind them.
@@ -227,13 +292,28 @@ func (l *Links) Forward(ctx context.Context, to uint64, command Command) (Answer
 		}
 		return l.forward(ctx, id, body)
 	}
+	return l.forwardAny(ctx, body)
+}
+
+// forwardAny has the first member run a command that does not say that it knows no more than the asker. Each time another member
+// is asked first: one that is silent takes all the time there is.
+func (l *Links) forwardAny(ctx context.Context, body []byte) (Answer, error) {
+	members, first := l.members()
+	var refused *Answer
 	last := fmt.Errorf("%w: no member of the cluster is known", errNotSent)
-	for _, id := range l.members() {
-		answer, err := l.forward(ctx, id, body)
-		if err == nil || !errors.Is(err, errNotSent) {
+	for i := range members {
+		answer, err := l.forward(ctx, members[(first+i)%len(members)], body)
+		switch {
+		case err == nil && errors.Is(answer.Err, kafka.ErrNotController):
+			refused = &answer
+		case errors.Is(err, errNotSent):
+			last = err
+		default:
 			return answer, err
 		}
-		last = err
+	}
+	if refused != nil {
+		return *refused, nil
 	}
 	return Answer{}, last
 }
@@ -274,11 +354,12 @@ func (l *Links) deliver(from peer.Identity, message []byte) {
 	if c == nil {
 		return
 	}
-	if err := c.Receive(from, message); err != nil {
+	as, err := c.Receive(from, message)
+	if err != nil {
 		l.o.Logger.Warn("a Raft message cannot be read and is dropped", "from", from.String(), "error", err)
 		return
 	}
-	l.heard(from)
+	l.heard(from, as)
 }
 
 func (l *Links) onEvent(e peer.Event) {
@@ -287,11 +368,13 @@ func (l *Links) onEvent(e peer.Event) {
 	}
 }
 
-// members are the brokers that are known, in ascending order.
-func (l *Links) members() []kafka.BrokerID {
+// members are the brokers that are known, in ascending order, and how often this was asked before.
+func (l *Links) members() ([]kafka.BrokerID, int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return sortedKeys(l.mu.routes.member)
+	asked := l.mu.routes.asked
+	l.mu.routes.asked = asked%(1<<30) + 1
+	return sortedKeys(l.mu.routes.member), asked
 }
 
 func sortedKeys[V any](m map[kafka.BrokerID]V) []kafka.BrokerID { return slices.Sorted(maps.Keys(m)) }

@@ -103,15 +103,20 @@ func registrationOf(img *metadata.Image, hb metadata.Heartbeat) (*metadata.Broke
 // answer is what a heartbeat is told, with a quorum behind it and nothing of its own on the way: applied is what is committed,
 // newest what is proposed too.
 func (v *liveness) answer(applied, newest *metadata.Image, hb metadata.Heartbeat) (metadata.HeartbeatAnswer, error) {
-	now, err := registrationOf(newest, hb)
-	if err != nil {
-		return metadata.HeartbeatAnswer{}, err
-	}
 	then, err := registrationOf(applied, hb)
-	if err != nil {
+	now, errNow := registrationOf(newest, hb)
+	switch {
+	case err != nil && errNow == nil:
 		return metadata.HeartbeatAnswer{}, kafka.ErrNotController.With("the registration of broker %d is not committed yet", hb.Broker)
+	case err != nil:
+		return metadata.HeartbeatAnswer{}, err
+	case errNow != nil:
+		return metadata.HeartbeatAnswer{}, kafka.ErrNotController.With("the end of the registration of broker %d is not committed yet", hb.Broker)
 	}
 	p := v.pulses[hb.Broker]
+	if p == nil || p.epoch != hb.Epoch {
+		return metadata.HeartbeatAnswer{}, kafka.ErrNotController.With("this heartbeat of broker %d came before its registration was known here", hb.Broker)
+	}
 	a := metadata.HeartbeatAnswer{Offset: applied.Offset(), Fenced: p.fencing || now.Fenced || then.Fenced}
 	if !a.Fenced {
 		a.Lease = v.o.Lease

@@ -69,6 +69,7 @@ type beats struct {
 	previous  uint64  // the Raft ID of who led before; 0 if it is not known
 	judged    uint64  // the term in which this leader began to judge
 	waiting   []*waitingBeat
+	answers   []*waitingAnswer
 	round     uint64 // the last one begun
 	confirmed uint64
 	began     time.Time // of the round under way
@@ -78,6 +79,8 @@ type waitingBeat struct {
 	call  *call
 	hb    metadata.Heartbeat
 	round uint64 // that confirms it; 0 until it is begun
+	// heard: it counts as a sign of life, and its answer may grant a lease.
+	heard bool
 }
 
 // newest is the image with all proposals.
@@ -116,39 +119,42 @@ func (l *loop) beginToJudge() {
 	}
 }
 
-// takeBeat takes in a heartbeat at the leader. A broker has one that waits.
+// takeBeat takes in a heartbeat at the leader. A process has one that waits.
 func (l *loop) takeBeat(c *call) {
 	hb := c.command.(metadata.Heartbeat)
 	hb.Damaged = hb.Damaged[:min(len(hb.Damaged), metadata.DamagedPartitionsMax)]
-	if c.validateOnly {
-		l.inquire(c, hb)
-		return
+	w := &waitingBeat{call: c, hb: hb}
+	var commands []any
+	if !c.validateOnly {
+		var err error
+		commands, err = l.liveness.beat(l.o.Clock.Now(), l.newest(), hb)
+		w.heard = err == nil
 	}
-	commands, err := l.liveness.beat(l.o.Clock.Now(), l.newest(), hb)
-	if err != nil {
-		c.answer(result{err: err, offset: l.image.Offset()})
-		return
-	}
-	for i, w := range l.beats.waiting {
-		if w.hb.Broker == hb.Broker {
-			w.call.answer(result{err: kafka.ErrRequestTimedOut.With("a later heartbeat of broker %d came", hb.Broker)})
+	for i, o := range l.beats.waiting {
+		if o.hb.Broker == hb.Broker && o.hb.Incarnation == hb.Incarnation {
+			o.call.answer(result{err: kafka.ErrRequestTimedOut.With("a later heartbeat of broker %d came", hb.Broker)})
 			l.beats.waiting = append(l.beats.waiting[:i:i], l.beats.waiting[i+1:]...)
 			break
 		}
 	}
-	l.beats.waiting = append(l.beats.waiting, &waitingBeat{call: c, hb: hb})
+	l.beats.waiting = append(l.beats.waiting, w)
 	l.command(commands)
 }
 
-// inquire answers a heartbeat that came by way of another node, from a broker that hears nothing of a controller: it may have been
-// removed without having learned of it. It is told that, and nothing else: who cannot be reached must not count as alive. The
-// answer names no offset, for the asker could not get that far.
-func (l *loop) inquire(c *call, hb metadata.Heartbeat) {
-	_, err := registrationOf(l.image, hb)
-	if err == nil {
-		err = kafka.ErrNotController.With("broker %d is registered, and has to be heard by the controller itself", hb.Broker)
+// beatAnswer is the answer to a heartbeat, with a quorum behind it. An error names no offset: who was removed could not get that far.
+//
+// One that came by way of another node, from a broker that hears nothing of a controller, asks whether it was removed without
+// having learned of it. It is told that, and nothing else: who cannot be reached must not count as alive.
+func (l *loop) beatAnswer(w *waitingBeat) result {
+	answer, err := l.liveness.answer(l.image, l.newest(), w.hb)
+	if err == nil && !w.heard {
+		err = kafka.ErrNotController.With("broker %d is registered, and has to be heard by the controller itself", w.hb.Broker)
 	}
-	c.answer(result{err: err})
+	if err != nil {
+		return result{err: err}
+	}
+	answer.Term = l.leading
+	return result{value: answer, offset: answer.Offset}
 }
 
 // command has the leader decide what liveness asks for, before anything else that waits.
@@ -215,13 +221,16 @@ func (l *loop) confirmedRound(rs raft.ReadState) bool {
 // serveBeats begins a round if one is needed and answers what is confirmed.
 func (l *loop) serveBeats() {
 	b := &l.beats
-	if !l.judges() || len(b.waiting) == 0 {
+	if !l.judges() || len(b.waiting)+len(b.answers) == 0 {
 		return
 	}
 	now := l.o.Clock.Now()
 	idle := b.confirmed == b.round || now.Sub(b.began) >= confirmRetry
 	needed := false
 	for _, w := range b.waiting {
+		needed = needed || w.round == 0 || w.round > b.confirmed
+	}
+	for _, w := range b.answers {
 		needed = needed || w.round == 0 || w.round > b.confirmed
 	}
 	if idle && needed {
@@ -232,10 +241,16 @@ func (l *loop) serveBeats() {
 				w.round = b.round
 			}
 		}
+		for _, w := range b.answers {
+			if w.round == 0 {
+				w.round = b.round
+			}
+		}
 		l.node.ReadIndex(binary.BigEndian.AppendUint64([]byte{'h'}, b.round))
 		l.ready()
 	}
 	l.answerBeats()
+	l.giveAnswers()
 }
 
 func (l *loop) answerBeats() {
@@ -248,9 +263,7 @@ func (l *loop) answerBeats() {
 		case w.round == 0 || w.round > b.confirmed || p != nil && p.changing > 0 || !l.mayGrant():
 			rest = append(rest, w)
 		default:
-			answer, err := l.liveness.answer(l.image, l.newest(), w.hb)
-			answer.Term = l.leading
-			w.call.answer(result{value: answer, err: err, offset: answer.Offset})
+			w.call.answer(l.beatAnswer(w))
 		}
 	}
 	clear(b.waiting[len(rest):])
@@ -262,6 +275,7 @@ func (l *loop) mayGrant() bool { return l.node.BasicStatus().LeadTransferee == r
 
 // electedOrDeposed follows this node's leadership. previous is the Raft ID of who led before; 0 if it is not known.
 func (l *loop) electedOrDeposed(previous uint64) {
+	l.takeBack()
 	l.refuseBeats(kafka.ErrNotController.With("the controller lost its leadership"))
 	l.beats = beats{round: l.beats.round, confirmed: l.beats.round, previous: previous}
 	l.liveness.deposed()
@@ -313,6 +327,10 @@ func (l *loop) refuseBeats(err error) {
 		w.call.answer(result{err: err})
 	}
 	l.beats.waiting = nil
+	for _, w := range l.beats.answers {
+		w.call.answer(result{err: err})
+	}
+	l.beats.answers = nil
 }
 
 // decideOn decides a command on an image, with what heartbeats have told.

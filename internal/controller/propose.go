@@ -218,9 +218,7 @@ func (l *loop) propose(b *batch) bool {
 			last.results = append(last.results, b.next.results...)
 			return false
 		}
-		for i, call := range b.next.calls {
-			call.answer(b.next.results[i])
-		}
+		l.confirm(b.next)
 		return false
 	}
 	data, err := metadata.EncodeEntry(b.entry)

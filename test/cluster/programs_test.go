@@ -80,7 +80,9 @@ func (p *program) start(t *testing.T) {
 	}
 	go func() {
 		defer close(p.ended)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
+		lines := bufio.NewScanner(out)
+		lines.Split(wholeLines)
+		for lines.Scan() {
 			p.hear(lines.Text())
 		}
 		if err := p.cmd.Wait(); err != nil {
@@ -94,6 +96,14 @@ func (p *program) start(t *testing.T) {
 			t.Logf("%s says at the end:\n%s", p.name, said[max(0, len(said)-6000):])
 		}
 	})
+}
+
+// wholeLines is bufio.ScanLines without a last line that has no end: who was killed did not get to say it.
+func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if advance, token, err = bufio.ScanLines(data, atEOF); atEOF && advance > 0 && data[advance-1] != '\n' {
+		return advance, nil, err
+	}
+	return advance, token, err
 }
 
 func (p *program) line(line string) {

@@ -7,10 +7,12 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.UnknownMemberIdException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /** Member BOOTSTRAP TOPIC GROUP NAME PROTOCOL: what python/member.py describes, with Kafka's own client. */
@@ -90,7 +92,13 @@ public class Member {
         });
         long last = System.nanoTime();
         while (going) {
-            for (var r : consumer.poll(Duration.ofMillis(100))) {
+            ConsumerRecords<byte[], byte[]> got = ConsumerRecords.empty();
+            try {
+                got = consumer.poll(Duration.ofMillis(100));
+            } catch (UnknownMemberIdException e) {
+                // Under KIP-848: its session had ended while it was stopped, and it asked for offsets before its heartbeat told it so.
+            }
+            for (var r : got) {
                 say("got " + r.partition() + " " + r.offset() + " " + new String(r.value(), StandardCharsets.UTF_8));
                 following.put(new TopicPartition(r.topic(), r.partition()), r.offset() + 1);
             }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -48,11 +47,11 @@ func startSubject(ctx context.Context, binary, dir string) (*subject, error) {
 }
 
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := nodes.FreeAddresses(1)
 	if err != nil {
 		return "", fmt.Errorf("bench suite: %w", err)
 	}
-	return l.Addr().String(), l.Close()
+	return addrs[0], nil
 }
 
 // start runs a node and returns once it says that it serves.

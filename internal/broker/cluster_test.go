@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"chronik/internal/config"
 	"chronik/internal/metadata"
+	"chronik/internal/nodes"
 	"chronik/internal/vfs"
 )
 
@@ -29,14 +29,9 @@ type testCluster struct {
 // freePorts are addresses that nobody listens on now.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
+	addrs, err := nodes.FreeAddresses(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return addrs
 }

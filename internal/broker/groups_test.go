@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -353,10 +352,6 @@ func TestJoinGroupOfALostConnection(t *testing.T) {
 
 // freeAddress is a loopback address that nobody listens on; a client of a node that restarts needs it to stay the same.
 func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Helper()
+	return freePorts(t, 1)[0]
 }

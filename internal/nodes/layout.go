@@ -173,9 +173,9 @@ func pickPorts(all []Node) error {
 			if *addr != "" {
 				continue
 			}
-			l, err := net.Listen("tcp", host+":0")
+			l, err := listenFree(host)
 			if err != nil {
-				return fmt.Errorf("pick a free port: %w", err)
+				return err
 			}
 			held = append(held, l)
 			*addr = l.Addr().String()

@@ -134,3 +134,19 @@ func TestEnvironDropsWhatEachNodeHas(t *testing.T) {
 		t.Error(env)
 	}
 }
+
+func TestFreeAddresses(t *testing.T) {
+	addrs, err := FreeAddresses(50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, addr := range addrs {
+		l, err := net.Listen("tcp", addr)
+		if err != nil || seen[addr] {
+			t.Fatalf("%s: %v, twice: %v", addr, err, seen[addr])
+		}
+		defer func() { _ = l.Close() }()
+		seen[addr] = true
+	}
+}

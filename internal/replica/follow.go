@@ -55,6 +55,35 @@ func (m *Manager) follow(cursor *metadata.Cursor) {
 	}
 }
 
+// depose ends leadership that is over before follow comes to it.
+func (m *Manager) depose(cursor *metadata.Cursor) {
+	for {
+		batch, err := cursor.Next(m.ctx)
+		if err != nil {
+			return
+		}
+		for _, e := range batch.Events {
+			m.deposeBy(e)
+		}
+	}
+}
+
+func (m *Manager) deposeBy(e metadata.Event) {
+	switch e := e.(type) {
+	case metadata.PartitionLeaderChanged:
+		m.partitions.RLock()
+		p := m.partitions.byID[kafka.TopicPartition{Topic: e.Topic.ID, Partition: e.Partition.Index}]
+		m.partitions.RUnlock()
+		if p != nil {
+			p.depose(e.Partition)
+		}
+	case metadata.SnapshotInstalled:
+		for d := range metadata.Difference(e.Old, e.New) {
+			m.deposeBy(d)
+		}
+	}
+}
+
 // await waits for a batch, or until the loop is to look around.
 func (m *Manager) await(cursor *metadata.Cursor) *metadata.Batch {
 	ctx, cancel := context.WithCancel(m.ctx)
@@ -166,7 +195,9 @@ func (m *Manager) do(w *work) {
 			continue
 		}
 		m.forget(id, w.image.TopicByID(id.Topic) != nil)
-		gone = append(gone, id)
+		if m.beginRemoving(id) {
+			gone = append(gone, id)
+		}
 	}
 	m.eachAtOnce(kept, func(id kafka.TopicPartition) {
 		_, reconfigure := w.configs[id.Topic]
@@ -201,6 +232,10 @@ func (m *Manager) settle(image *metadata.Image, id kafka.TopicPartition, reconfi
 	m.partitions.RUnlock()
 	topic, meta := image.TopicByID(id.Topic), image.Partition(id)
 	var err error
+	if p == nil && m.isRemoving(id) {
+		m.retryLater(id) // it begins anew once what it was is gone
+		return
+	}
 	if p == nil {
 		p, err = m.create(id, topic.Name, m.resolve(image, topic, meta))
 	} else if reconfigure {
@@ -247,10 +282,33 @@ func (m *Manager) forget(id kafka.TopicPartition, moved bool) {
 
 // remove frees the disk of a partition that was forgotten. If the node stops first, the next start does it.
 func (m *Manager) remove(id kafka.TopicPartition) {
+	defer m.endRemoving(id)
 	if err := m.store.remove(m.ctx, id); err != nil && m.ctx.Err() == nil {
 		m.log.Error("the files of a partition could not be removed; trying again", "partition", id, "error", err, "after", retryDelay)
 		m.retryLater(id)
 	}
+}
+
+// beginRemoving is false where that is under way.
+func (m *Manager) beginRemoving(id kafka.TopicPartition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, under := m.mu.removing[id]
+	m.mu.removing[id] = struct{}{}
+	return !under
+}
+
+func (m *Manager) isRemoving(id kafka.TopicPartition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, under := m.mu.removing[id]
+	return under
+}
+
+func (m *Manager) endRemoving(id kafka.TopicPartition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.mu.removing, id)
 }
 
 // sweep deletes partitions on the disk whose topic is gone: it was deleted while this node was down. The image of a node

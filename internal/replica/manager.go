@@ -40,7 +40,8 @@ type Options struct {
 
 // Manager makes the store's partitions agree with the metadata: it follows the events with a cursor of its own, creates
 // what was assigned to this node, starts leader epochs, deletes what is gone. One goroutine decides, in commit order;
-// the work on a batch's partitions is done at once, so that they share group commits.
+// the work on a batch's partitions is done at once, so that they share group commits. That waits for the disk: beside it, another
+// goroutine with a cursor of its own ends leadership that is over, which waits for nothing.
 type Manager struct {
 	o     Options
 	store storage
@@ -61,6 +62,8 @@ type Manager struct {
 		retry   []kafka.TopicPartition
 		timer   clock.Timer // of retry; nil while it is empty
 		closed  bool
+		// removing are partitions whose files are being removed.
+		removing map[kafka.TopicPartition]struct{}
 	}
 	config     *config.Config // in force at the last image; the loop's own
 	replicates bool           // there are streams
@@ -88,6 +91,7 @@ func newManager(o Options, s storage) *Manager {
 	m := &Manager{o: o, store: s, log: o.Logger, config: o.Config}
 	m.partitions.byID = map[kafka.TopicPartition]*Partition{}
 	m.mu.applied = -1
+	m.mu.removing = map[kafka.TopicPartition]struct{}{}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.node = &node{
 		broker: o.Broker, codecs: o.Codecs, clock: o.Clock, log: o.Logger, metadata: o.Metadata, streams: noStreams{},
@@ -115,6 +119,11 @@ func (m *Manager) Start() {
 		defer cursor.Close()
 		m.follow(cursor)
 	}()
+	newest := m.o.Metadata.Subscribe("leaders", m.o.Metadata.Image().Offset())
+	m.done.Go(func() {
+		defer newest.Close()
+		m.depose(newest)
+	})
 	if m.replicates {
 		m.done.Go(m.lookAround)
 	}

@@ -36,6 +36,7 @@ type Partition struct {
 		resigning   bool  // an append failed: this node appends no more in this epoch
 		leaderID    kafka.BrokerID
 		leaderEpoch kafka.LeaderEpoch
+		deposed     kafka.LeaderEpoch    // the newest that the metadata know of: no older one begins
 		meta        *metadata.Partition  // last applied
 		epoch       kafka.PartitionEpoch // its
 		progress    progress
@@ -58,7 +59,7 @@ func newPartition(id kafka.TopicPartition, topic string, d disk, c config.Topic,
 	p := &Partition{id: id, topic: topic, disk: d, node: n, ordered: make(chan struct{}, 1)}
 	p.config.Store(&c)
 	p.mu.leaderID = kafka.NoLeader
-	p.mu.leaderEpoch, p.mu.watermarkEpoch = kafka.NoLeaderEpoch, kafka.NoLeaderEpoch
+	p.mu.leaderEpoch, p.mu.deposed, p.mu.watermarkEpoch = kafka.NoLeaderEpoch, kafka.NoLeaderEpoch, kafka.NoLeaderEpoch
 	p.mu.progress.local = n.broker
 	p.mu.progress.lagMax = n.lagMax
 	p.mu.progress.minInsync = int(c.MinInsyncReplicas)

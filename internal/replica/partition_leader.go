@@ -62,6 +62,7 @@ func (p *Partition) redescribe(m *metadata.Partition) {
 		moved = p.advanceLocked()
 		p.failUnderMinInsyncLocked()
 		p.reviewLocked()
+		p.signalLocked() // DeleteRecords may have waited for who is in sync no more
 	}
 	epoch := p.mu.leaderEpoch
 	p.mu.Unlock()
@@ -82,7 +83,7 @@ func (p *Partition) lead(ctx context.Context, m *metadata.Partition) error {
 		return err
 	}
 	p.mu.Lock()
-	if p.mu.gone != nil {
+	if p.mu.gone != nil || m.LeaderEpoch < p.mu.deposed {
 		p.mu.Unlock()
 		return nil
 	}
@@ -98,6 +99,24 @@ func (p *Partition) lead(ctx context.Context, m *metadata.Partition) error {
 	}
 	p.node.streams.Lead(p, m.LeaderEpoch)
 	return nil
+}
+
+// depose is told of metadata before they are applied: the manager may be held up by another partition's disk, or this one's. What
+// is known to be over is over for clients at once.
+func (p *Partition) depose(m *metadata.Partition) {
+	p.mu.Lock()
+	over := p.mu.gone == nil && m.LeaderEpoch > p.mu.leaderEpoch
+	if over {
+		p.mu.deposed = max(p.mu.deposed, m.LeaderEpoch)
+	}
+	led := over && p.mu.leader
+	if led {
+		p.resignLocked(kafka.ErrNotLeaderOrFollower)
+	}
+	p.mu.Unlock()
+	if led {
+		p.tellStreams() // the sessions have ended
+	}
 }
 
 // resignLocked ends leadership: what was appended in this epoch may or may not survive, so whoever waits for it is told

@@ -97,8 +97,8 @@ func (p *Partition) endOffsetForEpoch(asked kafka.LeaderEpoch, s Snapshot) Epoch
 const DeleteBelowHighWatermark kafka.Offset = -1
 
 // DeleteRecords raises the log's start to the offset, durably, and returns the low watermark once it has reached the offset:
-// the lowest log start of the in-sync replicas that follow, so that the records do not come back with another leader.
-// OFFSET_OUT_OF_RANGE above the high watermark; POLICY_VIOLATION where the topic is only compacted; REQUEST_TIMED_OUT if
+// the lowest log start of the in-sync replicas, so that the records do not come back with another leader. One that does not
+// follow just now is waited for, until it does or is in sync no more. OFFSET_OUT_OF_RANGE above the high watermark; POLICY_VIOLATION where the topic is only compacted; REQUEST_TIMED_OUT if
 // the context ends while followers are waited for: they will delete too.
 func (p *Partition) DeleteRecords(ctx context.Context, offset kafka.Offset) (kafka.Offset, error) {
 	p.mu.Lock()
@@ -137,12 +137,7 @@ func (p *Partition) awaitLowWatermark(ctx context.Context, offset kafka.Offset) 
 	for {
 		p.mu.Lock()
 		err := p.checkLeaderLocked(kafka.NoLeaderEpoch)
-		low := p.disk.LogStart()
-		for _, s := range p.mu.sessions {
-			if p.mu.progress.inISR(s.follower) {
-				low = min(low, s.logStart)
-			}
-		}
+		low := p.lowWatermarkLocked()
 		p.mu.Unlock()
 		if err != nil {
 			return kafka.NoOffset, err
@@ -157,4 +152,18 @@ func (p *Partition) awaitLowWatermark(ctx context.Context, offset kafka.Offset) 
 				p.topic, p.id.Partition, offset)
 		}
 	}
+}
+
+func (p *Partition) lowWatermarkLocked() kafka.Offset {
+	low := p.disk.LogStart()
+	for _, b := range p.mu.progress.replicas {
+		switch s := p.sessionLocked(b); {
+		case b == p.node.broker || !p.mu.progress.inMaximalISR(b):
+		case s == nil:
+			return kafka.NoOffset
+		default:
+			low = min(low, s.logStart)
+		}
+	}
+	return low
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"time"
 
 	"chronik/internal/kafka"
 	"chronik/internal/replica"
@@ -144,7 +145,10 @@ func (o *outbound) expireParked() {
 		f := o.mu.parked[0]
 		o.mu.parked[0] = nil
 		o.mu.parked = o.mu.parked[1:]
-		if f.state == feedParked {
+		switch f.state {
+		case feedAdmitting: // it is being asked about again
+			f.until = time.Time{}
+		case feedParked:
 			o.mu.pending--
 			f.state = feedAnswering
 			f.reply = refusal(kafka.ErrUnknownLeaderEpoch.With("the metadata of this node does not have it as leader of partition %s in epoch %d",

@@ -33,18 +33,19 @@ type fakeNode struct {
 	peers   *peer.Node
 	streams *Streams
 
-	mu     sync.Mutex
-	parts  map[kafka.TopicPartition]*fakePart
-	sync   time.Duration // what the disk takes
-	append time.Duration // what an append by a follower takes
-	dirty  map[*fakePart]bool
-	wanted bool // the disk is to take what is dirty
-	busy   bool // it syncs, or a committer does
-	groups int
-	work   *sync.Cond
-	down   bool
-	dead   chan struct{}
-	done   sync.WaitGroup
+	mu      sync.Mutex
+	parts   map[kafka.TopicPartition]*fakePart
+	sync    time.Duration // what the disk takes
+	append  time.Duration // what an append by a follower takes
+	finding time.Duration // what it takes to find a partition
+	dirty   map[*fakePart]bool
+	wanted  bool // the disk is to take what is dirty
+	busy    bool // it syncs, or a committer does
+	groups  int
+	work    *sync.Cond
+	down    bool
+	dead    chan struct{}
+	done    sync.WaitGroup
 }
 
 type fakeBatch struct {
@@ -285,6 +286,10 @@ func (n *fakeNode) soil(p *fakePart, want bool) {
 }
 
 func (n *fakeNode) find(id kafka.TopicPartition) (partition, error) {
+	n.mu.Lock()
+	delay := n.finding
+	n.mu.Unlock()
+	time.Sleep(delay)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if p := n.parts[id]; p != nil {

@@ -2,12 +2,14 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"chronik/internal/kafka"
 	pb "chronik/internal/metadata/metadatapb"
+	"chronik/internal/peer"
 	"chronik/internal/vfs"
 )
 
@@ -87,5 +89,166 @@ func TestSyncIntervalWaitsForNoDisk(t *testing.T) {
 		if took := time.Since(began); took > 100*time.Millisecond {
 			t.Errorf("20 records that need no sync took %v", took)
 		}
+	})
+}
+
+// DeleteRecords is answered once every in-sync replica has deleted, so that no election brings the records back: one that is cut
+// off is waited for, until it is in sync no more.
+func TestDeleteRecordsAndTheInSyncSet(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		end  func(c *realCluster)
+	}{
+		{"it comes back", func(c *realCluster) { c.net.setCut(address(1), address(3), false) }},
+		{"it leaves the in-sync set", func(c *realCluster) { c.meta.fence(3) }},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newRealCluster(t, 3, newMemnet(), Options{})
+				c.lag = time.Hour
+				c.meta.createTopic(realID(0).Topic, "orders", 1, []int32{1, 2, 3}, map[string]string{"min.insync.replicas": "2"})
+				c.start()
+				defer c.stop()
+				_, p := c.waitLeader(realID(0))
+				for range 10 {
+					if _, err := produce(context.Background(), p, payload(1, 100, "x")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Second)
+				c.net.setCut(address(1), address(3), true)
+				c.net.resetAll(address(3))
+				time.Sleep(time.Second)
+				answered := make(chan error, 1)
+				go func() {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					defer cancel()
+					_, err := p.DeleteRecords(ctx, 5)
+					answered <- err
+				}()
+				time.Sleep(5 * time.Second)
+				if len(answered) > 0 {
+					t.Errorf("answered (%v) while an in-sync replica's log starts at %d", <-answered, c.nodes[3].part(realID(0)).LogStart())
+					return
+				}
+				began := time.Now()
+				x.end(c)
+				if err := <-answered; err != nil {
+					t.Errorf("%v after %v", err, time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+// A node whose disk hangs while it begins to lead one partition still takes note that others lead what it led: its clients are told
+// at once.
+func TestLeadershipEndsBesideAHangingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRealCluster(t, 3, newMemnet(), Options{})
+		c.meta.createTopic(realID(0).Topic, "orders", 3, []int32{1, 2, 3}, map[string]string{"min.insync.replicas": "2"})
+		c.start()
+		defer c.stop()
+		var old [3]kafka.BrokerID
+		for i := range old {
+			n, _ := c.waitLeader(realID(i))
+			old[i] = n.id
+		}
+		if old != [3]kafka.BrokerID{1, 2, 3} {
+			t.Fatal(old)
+		}
+		time.Sleep(time.Second)
+		n := c.nodes[1]
+		p := n.part(realID(0))
+		n.faults.Add(vfs.Rule{Path: "/wal/", Op: vfs.OpSync, Delay: 30 * time.Second, Times: 1})
+		c.meta.elect(realID(1), 1) // whose epoch cannot begin
+		time.Sleep(time.Second)
+		answered := make(chan error, 1)
+		go func() {
+			_, err := produce(context.Background(), p, payload(1, 100, "x"))
+			answered <- err
+		}()
+		time.Sleep(time.Second)
+		c.meta.elect(realID(0), 2)
+		c.meta.elect(realID(1), 3)
+		began := time.Now()
+		if err := <-answered; !errors.Is(err, kafka.ErrNotLeaderOrFollower) || time.Since(began) > time.Second {
+			t.Errorf("a producer of a leader that was replaced is told so after %v: %v", time.Since(began), err)
+		}
+		for i := range old {
+			if _, _, led := n.part(realID(i)).Leader(); led {
+				t.Errorf("it still leads partition %d", i)
+			}
+		}
+		time.Sleep(time.Minute)
+		for i := range old {
+			_, p := c.waitLeader(realID(i))
+			if _, err := produce(context.Background(), p, payload(1, 100, "y")); err != nil {
+				t.Error(err)
+			}
+			c.converge(realID(i))
+		}
+	})
+}
+
+// A replica that is moved away and comes back before its files are gone begins anew, empty: the removal that is still under way
+// takes nothing from it.
+func TestReplicaComesBackWhileItIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRealCluster(t, 3, newMemnet(), Options{})
+		c.meta.createTopic(realID(0).Topic, "orders", 1, []int32{1, 2, 3}, map[string]string{"min.insync.replicas": "2"})
+		c.start()
+		defer c.stop()
+		_, p := c.waitLeader(realID(0))
+		for range 10 {
+			if _, err := produce(context.Background(), p, payload(1, 100, "x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		replicas := func(ids ...int32) {
+			c.meta.mu.Lock()
+			defer c.meta.mu.Unlock()
+			c.meta.commitLocked(changeOf(realID(0), func(p *pb.PartitionChanged) {
+				p.Replicas, p.Isr = &pb.BrokerList{Ids: ids}, &pb.BrokerList{Ids: []int32{1, 2}}
+			}))
+		}
+		for i := range 3 {
+			// The follower's log start is about to be raised, which holds up the removal.
+			c.nodes[3].faults.Add(vfs.Rule{Op: vfs.OpSync, Delay: time.Second})
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			if _, err := p.DeleteRecords(ctx, kafka.Offset(2*i+1)); !errors.Is(err, kafka.ErrRequestTimedOut) {
+				t.Error(err)
+			}
+			cancel()
+			replicas(1, 2)
+			time.Sleep(100 * time.Millisecond)
+			replicas(1, 2, 3)
+			time.Sleep(10 * time.Second)
+			c.nodes[3].faults.Clear()
+			if _, err := produce(context.Background(), p, payload(1, 100, "y")); err != nil {
+				t.Fatal(err)
+			}
+			c.converge(realID(0))
+		}
+	})
+}
+
+// A Follow that is asked about again at the moment at which it has been parked for long enough is refused all the same, later.
+func TestParkedAgainWhenItsTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, p := leaderUnderTest(t, Limits{})
+		n.mu.Lock()
+		n.finding = 200 * time.Millisecond
+		n.mu.Unlock()
+		a := n.connect(peer.Hot)
+		a.follow(1, 4, 0) // newer than what the leader knows
+		time.Sleep(2100 * time.Millisecond)
+		n.streams.leads(p.id) // something, but not that epoch
+		time.Sleep(time.Minute)
+		if frames := a.take(); len(frames) != 1 || frames[0].Type != frameRefuse {
+			t.Errorf("a Follow that was parked a minute ago is answered with %v", frames)
+		}
+		_ = a.Close()
+		n.c.close()
 	})
 }

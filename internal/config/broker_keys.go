@@ -102,7 +102,7 @@ var serverKeys = []Key{
 	number("requests.decoded.max.bytes", Long, 64*mib, mib, math.MaxInt64, func(c *Config) *int64 { return &c.DecodedInFlightMaxBytes },
 		"The memory that decoding the requests in flight may take, in bytes. Beyond it connections are not read.").own(),
 	number("responses.in.flight.max.bytes", Long, 128*mib, mib, math.MaxInt64, func(c *Config) *int64 { return &c.ResponsesInFlightMaxBytes },
-		"The memory for answers that are copied rather than sent from segment files, of all connections, in bytes. Beyond it answers wait.").own(),
+		"The memory for answers that are copied rather than sent from segment files, of all connections, in bytes. Beyond it large answers wait, and clients that do not take theirs are closed.").own(),
 	duration("connections.write.stall.max.ms", Long, 30_000, 1, func(c *Config) *time.Duration { return &c.WriteStallMax },
 		"How long a client may take nothing of an answer before it is disconnected, in milliseconds.").own(),
 	number("replies.queued.max", Int, 64, 1, 65536, func(c *Config) *int { return &c.RepliesQueuedMax },

@@ -24,6 +24,7 @@ type connection struct {
 	socket net.Conn        // what is below: closing it never waits
 	raw    syscall.RawConn // of a plain TCP socket; nil otherwise
 	api    api.Conn
+	opened time.Time
 	ctx    context.Context // ends when the answers are not wanted any more
 	cancel context.CancelFunc
 	queue  chan *inflight
@@ -33,9 +34,12 @@ type connection struct {
 	clientID string
 
 	out    *wire.Buffer // encoded answers that are not sent yet
+	held   int64        // bytes of out that are counted as answers in flight
 	unsent []answered
 	send   sender
-	linger clock.Timer // closes the socket after a last answer; nil before
+	// leanFetch: the last Fetch had little but records to say.
+	leanFetch bool
+	linger    clock.Timer // closes the socket after a last answer; nil before
 
 	draining atomic.Bool // no more requests are read; those in the queue are answered
 	broken   atomic.Bool // nothing more is written
@@ -52,7 +56,8 @@ type inflight struct {
 	request       api.Request
 	reply         api.Reply // nil: no answer
 	frame         wire.Frame
-	decoded       int64 // bytes held of the decode budget
+	decoded       int64 // bytes held of decodedFrom
+	decodedFrom   *wire.Budget
 	key, version  int16 // of the answer
 	correlationID int32
 	began         time.Time
@@ -67,7 +72,7 @@ type answered struct {
 
 func (s *Server) newConnection(l *listener, conn net.Conn) *connection {
 	c := &connection{
-		server: s, conn: conn, socket: conn,
+		server: s, conn: conn, socket: conn, opened: s.opts.Clock.Now(),
 		queue: make(chan *inflight, s.opts.Limits.QueuedReplies),
 		api: api.Conn{
 			Listener:  l.name,

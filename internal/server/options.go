@@ -70,10 +70,12 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Idle, 10*time.Minute)
 	set(&l.WriteStall, 30*time.Second)
 	set(&l.Handshake, 10*time.Second)
-	if l.Guard == nil {
-		g := wire.DefaultGuardLimits()
-		l.Guard = &g
+	g := wire.DefaultGuardLimits()
+	if l.Guard != nil {
+		g = *l.Guard
 	}
+	g.MaxDecoded = min(g.MaxDecoded, largeDecoded(l.DecodedInFlightBytes)) // else nobody could grant it
+	l.Guard = &g
 	return l
 }
 

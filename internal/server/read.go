@@ -96,10 +96,9 @@ func (c *connection) decode(it *inflight, h *wire.Header, cost wire.Cost) error 
 	it.began = c.server.opts.Clock.Now()
 	it.key, it.version, it.correlationID = h.Key, h.Version, h.CorrelationID
 	if cost.Decoded > 0 {
-		if err := c.server.decoded.Acquire(cost.Decoded, c.ctx.Done()); err != nil {
+		if err := c.holdDecoded(it, cost.Decoded); err != nil {
 			return err
 		}
-		it.decoded = cost.Decoded
 	}
 	body := it.request.Body
 	body.SetVersion(h.Version)
@@ -108,7 +107,7 @@ func (c *connection) decode(it *inflight, h *wire.Header, cost wire.Cost) error 
 		read, holdsFrame = it.produce.UnsafeReadFrom, true
 	}
 	if err := read(h.Body); err != nil {
-		c.server.decoded.Release(it.decoded)
+		it.dropDecoded()
 		return err
 	}
 	it.request.Key, it.request.Version = h.Key, h.Version
@@ -120,6 +119,22 @@ func (c *connection) decode(it *inflight, h *wire.Header, cost wire.Cost) error 
 		c.frame.Release()
 	}
 	return nil
+}
+
+// holdDecoded takes the memory for decoding a request, and dropDecoded gives it back.
+func (c *connection) holdDecoded(it *inflight, n int64) error {
+	from, err := c.server.decoded.acquire(n, c.read.Load() == c.done.Load()+1, c.ctx.Done())
+	if err == nil {
+		it.decoded, it.decodedFrom = n, from
+	}
+	return err
+}
+
+func (it *inflight) dropDecoded() {
+	if it.decodedFrom != nil {
+		it.decodedFrom.Release(it.decoded)
+		it.decodedFrom, it.decoded = nil, 0
+	}
 }
 
 // intern keeps the string of the last client ID: a connection rarely has a second one.
@@ -168,9 +183,7 @@ func (s *Server) newInflight(key int16) *inflight {
 // recycle gives back what a request held once its answer is encoded.
 func (s *Server) recycle(it *inflight) {
 	it.frame.Release()
-	if it.decoded > 0 {
-		s.decoded.Release(it.decoded)
-	}
+	it.dropDecoded()
 	if it.request.Body != kmsg.Request(&it.produce) {
 		return
 	}

@@ -149,12 +149,12 @@ func (s *sender) copyFile(f *os.File, offset, length int64) error {
 	size, held := copyBytesLean, int64(0)
 	if length > copyBytesLean && s.c.server.responses.TryAcquire(copyBytes) {
 		size, held = copyBytes, copyBytes
-		s.c.copied.Store(held)
+		s.c.copied.Add(held)
 	}
 	b := s.c.server.frames.Get(size)
 	defer func() {
 		s.c.server.frames.Free(b)
-		s.c.copied.Store(0)
+		s.c.copied.Add(-held)
 		s.c.server.responses.Release(held)
 	}()
 	for length > 0 {

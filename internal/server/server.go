@@ -22,9 +22,10 @@ type Server struct {
 	tls       *tlsFiles // nil without a TLS listener
 
 	frames    *wire.Frames
-	decoded   *wire.Budget
+	decoded   decodedMemory
 	responses *wire.Budget
-	produces  sync.Pool // *inflight
+	encoding  chan struct{} // places for those who encode answers that may be large
+	produces  sync.Pool     // *inflight
 	counters  counters
 
 	goroutines sync.WaitGroup
@@ -51,16 +52,14 @@ func New(opts Options) (*Server, error) {
 	s := &Server{
 		opts:      opts,
 		frames:    wire.NewFrames(opts.Limits.RequestsInFlightBytes),
-		decoded:   wire.NewBudget(opts.Limits.DecodedInFlightBytes),
+		decoded:   newDecodedMemory(opts.Limits.DecodedInFlightBytes),
 		responses: wire.NewBudget(opts.Limits.ResponsesInFlightBytes),
 	}
 	if most := s.frames.MaxFrame(); int64(opts.Limits.RequestBytes) > most {
 		return nil, fmt.Errorf("requests of %d bytes do not fit into the %d bytes for requests in flight: raise those, or lower the request limit to %d",
 			opts.Limits.RequestBytes, opts.Limits.RequestsInFlightBytes, most)
 	}
-	if opts.Limits.Guard.MaxDecoded > opts.Limits.DecodedInFlightBytes {
-		return nil, fmt.Errorf("a request may decode to %d bytes, but all of them together only to %d", opts.Limits.Guard.MaxDecoded, opts.Limits.DecodedInFlightBytes)
-	}
+	s.encoding = make(chan struct{}, encodersAtOnce)
 	s.mu.connections = map[*connection]struct{}{}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.listen(); err != nil {

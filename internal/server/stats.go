@@ -91,7 +91,7 @@ func (s *Server) Stats() Stats {
 	st.ConnectionsStalled = c.stalled.Load()
 	st.BytesSendfile = c.sendfile.Load()
 	st.RequestBytesHeld = s.frames.Held()
-	st.DecodedBytesHeld = s.decoded.Used()
+	st.DecodedBytesHeld = s.decoded.used()
 	st.ResponseBytesHeld = s.responses.Used()
 	st.Refused = c.refused.Load()
 	st.TLSFailures = c.tlsFailures.Load()

@@ -33,7 +33,7 @@ type sweepState struct {
 }
 
 // sweep is one goroutine for all connections: it closes those that are idle, that do not take their answers, or that
-// hold memory which others wait for. Deadlines on every read and write would cost each request a timer.
+// hold memory which others wait for; also those that have never asked for anything, once no more clients can connect. Deadlines on every read and write would cost each request a timer.
 func (s *Server) sweep() {
 	defer s.goroutines.Done()
 	ticker := s.opts.Clock.NewTicker(sweepInterval)
@@ -49,8 +49,14 @@ func (s *Server) sweep() {
 			s.tls.reload(s.opts.Logger)
 		}
 		framesWanted := s.frames.Waiting()
-		answersOver := s.responses.Used() > s.opts.Limits.ResponsesInFlightBytes
-		for _, c := range s.open() {
+		answersOver := s.answersOver()
+		open := s.open()
+		full := len(open) >= s.opts.Limits.Connections
+		for _, c := range open {
+			if full && c.silent(now) {
+				s.sweepAway(c, "it has asked for nothing, and no more clients can connect", &s.counters.idle)
+				continue
+			}
 			s.sweepOne(c, now, framesWanted, answersOver)
 		}
 	}
@@ -68,6 +74,14 @@ func (s *Server) sweepOne(c *connection, now time.Time, framesWanted, answersOve
 	default:
 		return
 	}
+	s.sweepAway(c, why, counter)
+}
+
+// sweepAway closes a connection.
+func (s *Server) sweepAway(c *connection, why string, counter *atomic.Int64) {
+	if c.broken.Load() { // it is being closed, which may take a while where a disk is slow
+		return
+	}
 	counter.Add(1)
 	level := slog.LevelInfo
 	if counter == &s.counters.idle {
@@ -80,6 +94,11 @@ func (s *Server) sweepOne(c *connection, now time.Time, framesWanted, answersOve
 		defer s.goroutines.Done()
 		c.abort()
 	}()
+}
+
+// silent tells whether a client has not said anything for as long as a handshake may take.
+func (c *connection) silent(now time.Time) bool {
+	return c.read.Load() == 0 && now.Sub(c.opened) >= c.server.opts.Limits.Handshake
 }
 
 func (c *connection) idle(now time.Time) bool {

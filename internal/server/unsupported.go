@@ -73,17 +73,16 @@ func (c *connection) unsupported(it *inflight, h *wire.Header, minVersion, maxVe
 	if err != nil {
 		return nil, err
 	}
-	if err := c.server.decoded.Acquire(cost.Decoded, c.ctx.Done()); err != nil {
+	if err := c.holdDecoded(it, cost.Decoded); err != nil { // until it is answered, with an echo of what was decoded
 		return nil, err
 	}
-	it.decoded = cost.Decoded // the answer echoes what was decoded
 	request.SetVersion(h.Version)
 	if err := request.ReadFrom(h.Body); err != nil {
-		c.server.decoded.Release(cost.Decoded)
+		it.dropDecoded()
 		return nil, err
 	}
 	if p, ok := request.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
-		c.server.decoded.Release(cost.Decoded)
+		it.dropDecoded()
 		return nil, errUnanswerable
 	}
 	response.SetVersion(h.Version)

@@ -60,6 +60,7 @@ func (c *connection) next() (*inflight, bool) {
 // answer runs a reply and encodes what it returns, or sends it if it has file sections.
 func (c *connection) answer(it *inflight) {
 	var response api.Response
+	c.awaitAnswers(it)
 	if it.reply != nil {
 		response = it.reply(c.ctx)
 	}
@@ -68,6 +69,9 @@ func (c *connection) answer(it *inflight) {
 	case c.broken.Load():
 	case response.Message != nil:
 		c.encode(it, response.Message)
+		if len(c.out.B) >= flushBytes {
+			c.flush()
+		}
 	case response.Payload != nil:
 		c.sendPayload(it, response.Payload)
 	default:
@@ -85,6 +89,9 @@ func (c *connection) answer(it *inflight) {
 }
 
 func (c *connection) encode(it *inflight, m kmsg.Response) {
+	if c.answerGrows(it.key) {
+		defer c.takeTurn(it)()
+	}
 	start := c.begin(it)
 	m.SetVersion(it.version)
 	if p, ok := m.(*kmsg.ProduceResponse); ok {
@@ -94,9 +101,7 @@ func (c *connection) encode(it *inflight, m kmsg.Response) {
 	}
 	wire.EndResponse(c.out.B, start, 0)
 	c.unsent = append(c.unsent, answered{it.key, it.began})
-	if len(c.out.B) >= flushBytes {
-		c.flush()
-	}
+	c.holdOut()
 }
 
 // begin appends a response header and returns where it starts.
@@ -111,6 +116,7 @@ func (c *connection) begin(it *inflight) (start int) {
 
 // sendPayload sends a response that is encoded already. Bytes in front of a file section travel with it.
 func (c *connection) sendPayload(it *inflight, p *wire.Payload) {
+	defer c.holdPayload(it.key, p)()
 	start := c.begin(it)
 	wire.EndResponse(c.out.B, start, p.Size())
 	c.unsent = append(c.unsent, answered{it.key, it.began})
@@ -153,19 +159,11 @@ func (c *connection) flushBuffer(more bool) {
 	if c.out == nil {
 		return
 	}
-	held := int64(0)
-	if len(c.out.B) > countedBytes {
-		held = int64(len(c.out.B))
-		c.server.responses.Force(held)
-		c.copied.Store(held)
-	}
+	c.holdOut()
 	if !c.broken.Load() {
 		c.check(c.send.bytes(c.out.B, more))
 	}
-	if held > 0 {
-		c.copied.Store(0)
-		c.server.responses.Release(held)
-	}
+	c.dropOut()
 	c.server.frames.Free(c.out)
 	c.out = nil
 }

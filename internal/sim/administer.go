@@ -27,7 +27,7 @@ func (w *workload) administer(_ int, rng *rand.Rand) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		switch {
 		case len(names) == 0 || rng.IntN(2) == 0:
-			name := fmt.Sprintf("extra-%d", i)
+			name := fmt.Sprintf("%s%d", extraPrefix, i)
 			names = append(names, name)
 			w.createTopic(ctx, admin, name)
 		case rng.IntN(3) == 0:
@@ -70,6 +70,9 @@ func (w *workload) deleteTopic(ctx context.Context, admin *kadm.Client, name str
 		h.mark(h.mu.deleted, name, true)
 	}
 }
+
+// extraPrefix begins the names of the topics that come and go.
+const extraPrefix = "extra-"
 
 // configKey is a configuration that changes nothing that the run could notice.
 const configKey = "retention.ms"

@@ -10,23 +10,23 @@ import (
 
 // groupHistory is what the members of one group did and were told.
 type groupHistory struct {
-	cluster  *cluster
-	name     string
-	consumer bool // KIP-848; else classic
-	mu       struct {
+	cluster *cluster
+	name    string
+	kind    groupKind
+	mu      struct {
 		sync.Mutex
 		attempts []*attempt
 		events   []offsetEvent
 		owners   map[ownership]string // classic: whom SyncGroup gave a partition to
 		synced   []synced
-		holders  map[int32]*membership // KIP-848: who was given a partition and has not let go of it
+		holders  map[place]*membership // KIP-848: who was given a partition and has not let go of it
 		done     map[int32][]bool      // offsets that some member processed, by partition
 	}
 }
 
-func newGroupHistory(c *cluster, name string, consumer bool) *groupHistory {
-	h := &groupHistory{cluster: c, name: name, consumer: consumer}
-	h.mu.owners, h.mu.holders, h.mu.done = map[ownership]string{}, map[int32]*membership{}, map[int32][]bool{}
+func newGroupHistory(c *cluster, name string, kind groupKind) *groupHistory {
+	h := &groupHistory{cluster: c, name: name, kind: kind}
+	h.mu.owners, h.mu.holders, h.mu.done = map[ownership]string{}, map[place]*membership{}, map[int32][]bool{}
 	return h
 }
 
@@ -126,6 +126,9 @@ func (h *groupHistory) sync(owner, member string, generation int32, partitions [
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mu.synced = append(h.mu.synced, synced{generation, member, slices.Clone(partitions)})
+	if h.kind == migratingGroup { // its generations may begin anew while it has no members: only the log can tell
+		return
+	}
 	for _, p := range partitions {
 		key := ownership{generation, p}
 		if before, ok := h.mu.owners[key]; ok && before != owner {
@@ -137,22 +140,22 @@ func (h *groupHistory) sync(owner, member string, generation int32, partitions [
 
 // given notes that a member under KIP-848 was told that a partition is its own. If another has not let go of it, that one must
 // be no member any more: when it turns out to be one, the partition had two owners (16).
-func (h *groupHistory) given(to *membership, partition int32) {
+func (h *groupHistory) given(to *membership, what place) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if before := h.mu.holders[partition]; before != nil && before != to {
-		before.usurped = fmt.Sprintf("%s was given %s-%d", to, topic, partition)
+	if before := h.mu.holders[what]; before != nil && before != to {
+		before.usurped = fmt.Sprintf("%s was given %s", to, what)
 		before.usurpedAt = time.Now()
 	}
-	h.mu.holders[partition] = to
+	h.mu.holders[what] = to
 }
 
 // released notes that a member lets go of a partition, before it says so.
-func (h *groupHistory) released(by *membership, partition int32) {
+func (h *groupHistory) released(by *membership, what place) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.mu.holders[partition] == by {
-		delete(h.mu.holders, partition)
+	if h.mu.holders[what] == by {
+		delete(h.mu.holders, what)
 	}
 }
 

@@ -39,7 +39,7 @@ func (w *workload) startGroups() *groups {
 	g.log = newCoordinatorLog(g)
 	rng := rand.New(rand.NewPCG(w.plan.seed, 0x67726f7570))
 	for i, kind := range w.plan.groups {
-		h := newGroupHistory(w.cluster, fmt.Sprintf("group-%d", i+1), kind == consumerGroup)
+		h := newGroupHistory(w.cluster, fmt.Sprintf("group-%d", i+1), kind)
 		g.all = append(g.all, h)
 		for range 2 + rng.IntN(2) {
 			m := &member{groups: g, group: h, number: len(g.members) + 1, rng: rand.New(rand.NewPCG(w.plan.seed, uint64(len(g.members))+7000))}
@@ -57,7 +57,7 @@ func (w *workload) startGroups() *groups {
 }
 
 // membersMax is how many members the groups of a run have at most.
-const membersMax = 8
+const membersMax = 9
 
 func memberIP(number int) string { return fmt.Sprintf("10.0.2.%d", number) }
 
@@ -166,6 +166,7 @@ func (g *groups) ends(topic string, partitions int) []int64 {
 // unsettled tells what a group still lacks.
 func (g *groups) unsettled(h *groupHistory, ends []int64) string {
 	owners := make([]string, len(ends))
+	others, byRegex := map[place]string{}, false
 	epochs := map[int32]bool{}
 	for _, m := range g.members {
 		if m.group != h {
@@ -176,6 +177,13 @@ func (g *groups) unsettled(h *groupHistory, ends []int64) string {
 			return fmt.Sprintf("member %d has not joined", m.number)
 		}
 		epochs[s.epoch] = true
+		byRegex = byRegex || s.byRegex
+		for _, o := range s.others {
+			if others[o] != "" {
+				return fmt.Sprintf("%s has the owners %s and %s", o, others[o], s.name)
+			}
+			others[o] = s.name
+		}
 		for i, p := range s.owned {
 			if owners[p] != "" {
 				return fmt.Sprintf("%s-%d has the owners %s and %s", topic, p, owners[p], s.name)
@@ -191,6 +199,25 @@ func (g *groups) unsettled(h *groupHistory, ends []int64) string {
 	}
 	if len(epochs) > 1 {
 		return fmt.Sprintf("its members are in %d generations", len(epochs))
+	}
+	return g.unsettledOthers(others, byRegex)
+}
+
+// unsettledOthers compares who has what of the topics of the regular expression with what there is.
+func (g *groups) unsettledOthers(owners map[place]string, wanted bool) string {
+	there := 0
+	for t := range g.nodes[0].image().Topics() {
+		if !wanted || !strings.HasPrefix(t.Name, extraPrefix) {
+			continue
+		}
+		for p := range int32(t.Partitions.Len()) {
+			if there++; owners[place{t.ID, p}] == "" {
+				return fmt.Sprintf("partition %d of %s, which matches %s, has no owner", p, t.Name, topicPattern)
+			}
+		}
+	}
+	if there != len(owners) {
+		return fmt.Sprintf("of the topics that match %s, which have %d partitions, its members have %v", topicPattern, there, owners)
 	}
 	return ""
 }

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"chronik/internal/kafka"
 	"chronik/internal/sim/simnet"
 )
 
@@ -21,7 +20,19 @@ type groupKind int8
 const (
 	classicGroup groupKind = iota
 	consumerGroup
+	migratingGroup // each process of a member speaks one or the other: the group changes with members in it
 )
+
+// topicPattern is what some members under KIP-848 subscribe to in place of the topic: topics that come and go are theirs too.
+const topicPattern = topic + "|" + extraPrefix + ".*"
+
+// place is a partition of any topic.
+type place struct {
+	topic     kafka.TopicID
+	partition int32
+}
+
+func (p place) String() string { return fmt.Sprintf("partition %d of topic %v", p.partition, p.topic) }
 
 // What members ask for; the nodes' configuration allows it.
 const (
@@ -52,6 +63,8 @@ type memberState struct {
 	epoch     int32
 	owned     []int32
 	committed []int64 // by the member itself or by those before it, as far as it knows
+	byRegex   bool    // it subscribes to topicPattern
+	others    []place
 }
 
 func (m *member) state() memberState {
@@ -71,9 +84,12 @@ type membership struct {
 	sure    bool
 
 	protocol  protocol
+	consumer  bool // the protocol is that of KIP-848
+	byRegex   bool
 	id        string
 	epoch     int32 // generation or member epoch
 	owned     []int32
+	others    []place // of other topics
 	committed map[int32]int64
 	reader    *reader // of what it owns
 	fenced    bool    // another process has its group.instance.id
@@ -180,7 +196,9 @@ func (m *member) boot() *membership {
 	p := &membership{member: m, name: name, process: m.net.Host(memberIP(m.number)).Boot(), node: 1,
 		rng: rand.New(rand.NewPCG(m.rng.Uint64(), 1)), committed: map[int32]int64{}}
 	p.caller = newCaller(m.cluster, p.process, name)
-	if m.group.consumer {
+	p.consumer = m.group.kind == consumerGroup || m.group.kind == migratingGroup && m.rng.IntN(2) == 0
+	if p.consumer {
+		p.byRegex = m.rng.IntN(3) == 0
 		p.protocol = newConsumerMember(p)
 	} else {
 		p.protocol = &classicMember{membership: p}
@@ -188,7 +206,7 @@ func (m *member) boot() *membership {
 	m.mu.Lock()
 	m.mu.current, m.mu.state = p, memberState{name: name}
 	m.mu.Unlock()
-	m.trace.note("%s of group %s begins, instance %q", name, m.group.name, m.instance)
+	m.trace.note("%s of group %s begins, instance %q, KIP-848: %v, by regular expression: %v", name, m.group.name, m.instance, p.consumer, p.byRegex)
 	return p
 }
 
@@ -196,6 +214,7 @@ func (p *membership) exit(how string, leave bool) {
 	if leave && p.id != "" {
 		p.commit()
 		p.disown(p.owned)
+		p.disownOthers(p.others)
 		p.protocol.leave()
 	}
 	p.trace.note("%s %s", p, how)
@@ -269,15 +288,24 @@ func (p *membership) own(owned []int32, begin map[int32]int64) {
 // disown lets go of partitions.
 func (p *membership) disown(partitions []int32) {
 	for _, q := range partitions {
-		p.group.released(p, q)
+		p.group.released(p, place{p.topicID, q})
 		delete(p.committed, q)
 	}
+}
+
+// disownOthers lets go of partitions of other topics.
+func (p *membership) disownOthers(gone []place) {
+	for _, o := range gone {
+		p.group.released(p, o)
+	}
+	p.others = slices.DeleteFunc(slices.Clone(p.others), func(o place) bool { return slices.Contains(gone, o) })
 }
 
 // lose is what a member does that is told that it is none.
 func (p *membership) lose(why error) {
 	p.trace.note("%s: %v", p, why)
 	p.disown(p.owned)
+	p.disownOthers(p.others)
 	p.group.noLonger(p)
 	p.epoch = 0
 	p.own(nil, nil)
@@ -312,8 +340,9 @@ func (p *membership) stop() {
 
 // publish tells those who wait for the groups to settle.
 func (p *membership) publish(joined bool) {
-	s := memberState{name: p.name, joined: joined, epoch: p.epoch}
+	s := memberState{name: p.name, joined: joined, epoch: p.epoch, byRegex: p.byRegex}
 	if joined {
+		s.others = slices.Clone(p.others)
 		s.owned = slices.Clone(p.owned)
 		for _, q := range p.owned {
 			s.committed = append(s.committed, p.committed[q])
@@ -324,149 +353,4 @@ func (p *membership) publish(joined bool) {
 	if p.mu.current == p { // and not one that was replaced and goes on
 		p.mu.state = s
 	}
-}
-
-// commit commits where the member is.
-func (p *membership) commit() {
-	offsets := map[int32]int64{}
-	for _, q := range p.owned {
-		if at := p.reader.next[partition{topic, q}]; at > p.committed[q] {
-			offsets[q] = at
-		}
-	}
-	if len(offsets) == 0 {
-		return
-	}
-	acked, _ := p.send(p.id, p.epoch, offsets)
-	for _, q := range acked {
-		p.committed[q] = offsets[q]
-	}
-	p.publish(true)
-}
-
-// replay sends a commit of somebody that the member was and is no more, which must be refused (15).
-func (p *membership) replay() {
-	if len(p.stale) == 0 {
-		return
-	}
-	old := p.stale[p.rng.IntN(len(p.stale))]
-	q := p.rng.Int32N(int32(p.plan.partitions))
-	if !p.protocol.disowns(q) {
-		return
-	}
-	acked, code := p.send(old.id, old.epoch, map[int32]int64{q: 0})
-	if len(acked) > 0 {
-		p.fail("invariant 15: a commit of member %s in generation %d was acknowledged to %s, who was told of generation %d (code %d)", old.id, old.epoch, p, p.epoch, code)
-	}
-}
-
-// send sends one OffsetCommit, and returns the partitions for which it was acknowledged, and the last error code.
-func (p *membership) send(id string, epoch int32, offsets map[int32]int64) (acked []int32, code int16) {
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Version, req.Group, req.MemberID, req.Generation = 9, p.group.name, id, epoch
-	if p.instance != "" && !p.group.consumer {
-		req.InstanceID = &p.instance
-	}
-	t := kmsg.NewOffsetCommitRequestTopic()
-	t.Topic = topic
-	attempts := map[int32]*attempt{}
-	for q := range int32(p.plan.partitions) {
-		at, ok := offsets[q]
-		if !ok {
-			continue
-		}
-		attempts[q] = p.group.committing(id, epoch, q, at)
-		metadata := strconv.Itoa(attempts[q].number)
-		row := kmsg.NewOffsetCommitRequestTopicPartition()
-		row.Partition, row.Offset, row.Metadata = q, at, &metadata
-		t.Partitions = append(t.Partitions, row)
-	}
-	req.Topics = append(req.Topics, t)
-	began := time.Now()
-	resp, err := p.ask(req, callLimit)
-	if err != nil {
-		return nil, -1
-	}
-	for _, t := range resp.(*kmsg.OffsetCommitResponse).Topics {
-		for _, row := range t.Partitions {
-			p.group.answered(attempts[row.Partition], row.ErrorCode, began)
-			if row.ErrorCode == 0 {
-				acked = append(acked, row.Partition)
-				p.group.isMember(p, began)
-			} else {
-				code = row.ErrorCode
-			}
-		}
-	}
-	if code != 0 {
-		p.judge(code)
-	}
-	return acked, code
-}
-
-// ask sends a request to the coordinator, which it looks for if it must.
-func (p *membership) ask(req kmsg.Request, limit time.Duration) (kmsg.Response, error) {
-	if !p.sure {
-		id, err := p.caller.coordinator(p.node, p.group.name)
-		if err != nil {
-			p.node = 1 + p.rng.IntN(len(p.nodes)) // another may know
-			return nil, err
-		}
-		p.node, p.sure = id, true
-	}
-	resp, err := p.caller.call(p.node, req, limit)
-	if err != nil {
-		p.trace.note("%s: %T to n%d: %v", p, req, p.node, err)
-		p.sure = false
-	}
-	return resp, err
-}
-
-// judge remembers that a coordinator is none.
-func (p *membership) judge(code int16) {
-	switch code {
-	case 14, 15, 16: // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR
-		p.sure = false
-	}
-}
-
-// positions fetches where the group is, in some partitions; an error code tells why it cannot.
-func (p *membership) positions(partitions []int32) (map[int32]int64, int16) {
-	req := kmsg.NewPtrOffsetFetchRequest()
-	req.Version = 9
-	g := kmsg.NewOffsetFetchRequestGroup()
-	g.Group = p.group.name
-	if p.group.consumer {
-		g.MemberID, g.MemberEpoch = &p.id, p.epoch
-	}
-	t := kmsg.NewOffsetFetchRequestGroupTopic()
-	t.Topic, t.Partitions = topic, partitions
-	g.Topics = append(g.Topics, t)
-	req.Groups = append(req.Groups, g)
-	began := time.Now()
-	resp, err := p.ask(req, callLimit)
-	if err != nil {
-		return nil, -1
-	}
-	found := resp.(*kmsg.OffsetFetchResponse).Groups[0]
-	if found.ErrorCode != 0 {
-		p.judge(found.ErrorCode)
-		return nil, found.ErrorCode
-	}
-	at := map[int32]int64{}
-	for _, t := range found.Topics {
-		for _, row := range t.Partitions {
-			if row.ErrorCode != 0 {
-				p.judge(row.ErrorCode)
-				return nil, row.ErrorCode
-			}
-			metadata := ""
-			if row.Metadata != nil {
-				metadata = *row.Metadata
-			}
-			p.group.fetched(p.String(), row.Partition, row.Offset, metadata, began)
-			at[row.Partition] = max(row.Offset, 0)
-		}
-	}
-	return at, 0
 }

@@ -26,7 +26,10 @@ func (m *classicMember) instanceID() *string {
 	return &m.instance
 }
 
-func (m *classicMember) disowns(int32) bool { return true }
+// disowns: in a group under KIP-848 a generation that lies behind is good for what the member has had since then (KIP-1251).
+func (m *classicMember) disowns(partition int32) bool {
+	return m.group.kind == classicGroup || !slices.Contains(m.owned, partition)
+}
 
 const assignorName = "range"
 
@@ -73,7 +76,7 @@ func (m *classicMember) sync(joined *kmsg.JoinGroupResponse) bool {
 		m.told("SyncGroup", synced.ErrorCode)
 		return false
 	}
-	owned, err := grouplog.Assigned(synced.MemberAssignment)
+	owned, err := grouplog.Assigned(synced.MemberAssignment, "")
 	if err != nil {
 		m.fail("%s cannot read its assignment: %v", m.membership, err)
 	}

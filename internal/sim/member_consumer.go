@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/hex"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ type consumerMember struct {
 	beat   time.Duration
 	full   bool    // the next heartbeat says everything: the answer to the last one was lost
 	target []int32 // what the coordinator wants it to own
+	wanted []place // the same, of other topics
 	told   bool    // the coordinator knows what it owns
 }
 
@@ -37,7 +39,12 @@ func (m *consumerMember) interval() time.Duration {
 
 // behind says that it has to tell the coordinator something, or has partitions to take.
 func (m *consumerMember) behind() bool {
-	return m.full || !m.told || !slices.Equal(m.owned, m.target)
+	return m.full || !m.told || !m.settled()
+}
+
+// settled says that it has what the coordinator wants it to have.
+func (m *consumerMember) settled() bool {
+	return slices.Equal(m.owned, m.target) && slices.Equal(m.others, m.wanted)
 }
 
 // disowns: an epoch that lies behind is good for what the member has had since then (KIP-1251).
@@ -53,13 +60,23 @@ func (m *consumerMember) request() *kmsg.ConsumerGroupHeartbeatRequest {
 	}
 	if m.epoch == 0 || m.full {
 		req.RebalanceTimeoutMillis = int32(memberRebalance.Milliseconds())
+		pattern := "" // what is not said stays as it was, also of the process before with the group.instance.id
 		req.SubscribedTopicNames = []string{topic}
+		if m.byRegex {
+			pattern, req.SubscribedTopicNames = topicPattern, []string{}
+		}
+		req.SubscribedTopicRegex = &pattern
 	}
 	if m.epoch == 0 || m.full || !m.told {
 		req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
 		if len(m.owned) > 0 {
 			row := kmsg.NewConsumerGroupHeartbeatRequestTopic()
 			row.TopicID, row.Partitions = m.topicID, m.owned
+			req.Topics = append(req.Topics, row)
+		}
+		for _, o := range m.others {
+			row := kmsg.NewConsumerGroupHeartbeatRequestTopic()
+			row.TopicID, row.Partitions = o.topic, []int32{o.partition}
 			req.Topics = append(req.Topics, row)
 		}
 	}
@@ -95,23 +112,36 @@ func (m *consumerMember) heartbeat() {
 		m.assigned(r.Assignment)
 	}
 	m.reconcile()
-	m.publish(slices.Equal(m.owned, m.target))
+	m.publish(m.settled())
 }
 
 func (m *consumerMember) assigned(a *kmsg.ConsumerGroupHeartbeatResponseAssignment) {
 	var target []int32
+	var wanted []place
 	for _, t := range a.Topics {
-		if t.TopicID != m.topicID {
+		switch {
+		case t.TopicID == m.topicID:
+			target = append(target, t.Partitions...)
+		case !m.byRegex:
 			m.fail("%s is given partitions of topic %x, to which it does not subscribe", m.membership, t.TopicID)
+		default:
+			for _, q := range t.Partitions {
+				wanted = append(wanted, place{t.TopicID, q})
+			}
 		}
-		target = append(target, t.Partitions...)
 	}
 	slices.Sort(target)
-	m.trace.note("%s is to own %v in epoch %d, and owns %v", m.membership, target, m.epoch, m.owned)
+	slices.SortFunc(wanted, func(a, b place) int {
+		return cmp.Or(slices.Compare(a.topic[:], b.topic[:]), cmp.Compare(a.partition, b.partition))
+	})
+	m.trace.note("%s is to own %v and %d of others in epoch %d, and owns %v and %d", m.membership, target, len(wanted), m.epoch, m.owned, len(m.others))
 	for _, q := range target {
-		m.group.given(m.membership, q)
+		m.group.given(m.membership, place{m.topicID, q})
 	}
-	m.target = target
+	for _, o := range wanted {
+		m.group.given(m.membership, o)
+	}
+	m.target, m.wanted = target, wanted
 }
 
 // reconcile lets go of what it is not to own, after a commit, and takes what it is given, as soon as it knows where to begin.
@@ -129,12 +159,17 @@ func (m *consumerMember) reconcile() {
 			gained = append(gained, q)
 		}
 	}
-	if len(lost) > 0 {
+	lostOthers := slices.DeleteFunc(slices.Clone(m.others), func(o place) bool { return slices.Contains(m.wanted, o) })
+	if len(lost) > 0 || len(lostOthers) > 0 {
+		m.disownOthers(lostOthers)
 		m.commit()
 		m.own(kept, nil)
 		m.disown(lost)
 		m.told = false
 		return // what is new is taken once this is told
+	}
+	if !slices.Equal(m.others, m.wanted) { // nothing is consumed there
+		m.others, m.told = slices.Clone(m.wanted), false
 	}
 	if len(gained) == 0 {
 		return
@@ -152,11 +187,11 @@ func (m *consumerMember) refused(code int16) {
 	err := kerr.ErrorForCode(code)
 	m.judge(code)
 	switch code {
-	case 25, 110: // UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH: it joins anew
-		m.target = nil
+	case 25, 69, 110: // UNKNOWN_MEMBER_ID, GROUP_ID_NOT_FOUND (it is a classic one now), FENCED_MEMBER_EPOCH: it joins anew
+		m.target, m.wanted = nil, nil
 		m.lose(err)
 	case 82: // FENCED_INSTANCE_ID
-		m.target = nil
+		m.target, m.wanted = nil, nil
 		m.lose(err)
 		m.fenced = true
 	case 111: // UNRELEASED_INSTANCE_ID: until the one before has gone

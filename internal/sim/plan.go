@@ -78,7 +78,7 @@ func drawPlan(seed uint64) *plan {
 		}
 		p.faults = append(p.faults, f)
 	}
-	p.groups = []groupKind{classicGroup, consumerGroup}
+	p.groups = []groupKind{classicGroup, consumerGroup, migratingGroup}
 	return p
 }
 

@@ -10,7 +10,7 @@ import (
 // readAssignment reads the record of a member's current assignment (KIP-848, kind 8), which kmsg does not know; nil for a
 // tombstone. What the member has to give up and has not released counts as its own. It is written from Kafka's schema, not
 // from the code that it checks.
-func readAssignment(key, value []byte) (group, member string, a *Assignment, err error) {
+func readAssignment(key, value []byte, topic [16]byte) (group, member string, a *Assignment, err error) {
 	k := fields{rest: key[2:]}
 	group, member = k.short(), k.short()
 	if k.err != nil || len(k.rest) != 0 {
@@ -24,8 +24,9 @@ func readAssignment(key, value []byte) (group, member string, a *Assignment, err
 	a = &Assignment{Epoch: v.int32(), Since: map[int32]int32{}}
 	v.int32() // the epoch before
 	v.take(1) // its state
-	v.topics(a)
-	v.topics(a) // what it gives up
+	v.topics(a, topic)
+	a.Given = slices.Sorted(slices.Values(a.Partitions))
+	v.topics(a, topic) // what it gives up
 	slices.Sort(a.Partitions)
 	if v.err != nil || version > 1 {
 		return group, member, nil, fmt.Errorf("value %q of a member's assignment, version %d: %v", value, version, v.err)
@@ -44,7 +45,7 @@ var errShort = errors.New("it ends too soon")
 func (f *fields) take(n int) []byte {
 	if f.err != nil || n < 0 || n > len(f.rest) {
 		f.err = errShort
-		return make([]byte, max(0, min(n, 16)))
+		return make([]byte, 16)[:max(0, min(n, 16))]
 	}
 	b := f.rest[:n]
 	f.rest = f.rest[n:]
@@ -66,10 +67,10 @@ func (f *fields) uvarint() int {
 	return int(v)
 }
 
-// topics adds the partitions of an array of topics; there is one topic in a run. Tag 0 says since when (KIP-1251).
-func (f *fields) topics(a *Assignment) {
+// topics adds the partitions of an array of topics. Tag 0 says since when (KIP-1251).
+func (f *fields) topics(a *Assignment, topic [16]byte) {
 	for range f.uvarint() - 1 {
-		f.take(16)
+		id := [16]byte(f.take(16))
 		var partitions []int32
 		for range f.uvarint() - 1 {
 			partitions = append(partitions, f.int32())
@@ -91,25 +92,42 @@ func (f *fields) topics(a *Assignment) {
 			return
 		}
 		for i, p := range partitions {
+			if topic != [16]byte{} && id != topic {
+				a.Others = append(a.Others, Other{id, p, since[i]})
+				continue
+			}
 			a.Partitions = append(a.Partitions, p)
 			a.Since[p] = since[i]
 		}
 	}
 }
 
-// readMember reads what a member under KIP-848 is (kind 5); the client ID is empty for a tombstone.
-func readMember(key, value []byte) (group, member, clientID string, err error) {
+// readMember reads what a member of a consumer group is (kind 5); the client ID is empty for a tombstone.
+func readMember(key, value []byte) (group, member, instance, clientID string, err error) {
 	k := fields{rest: key[2:]}
 	group, member = k.short(), k.short()
 	if k.err != nil || value == nil {
-		return group, member, "", k.err
+		return group, member, "", "", k.err
 	}
 	v := fields{rest: value}
 	v.int16()
-	v.compact() // group.instance.id
+	instance = v.compact()
 	v.compact() // rack
 	clientID = v.compact()
-	return group, member, clientID, v.err
+	return group, member, instance, clientID, v.err
+}
+
+// readEpoch reads the epoch of a consumer group (kind 3); 0 for a tombstone.
+func readEpoch(key, value []byte) (group string, epoch int32, err error) {
+	k := fields{rest: key[2:]}
+	group = k.short()
+	if k.err != nil || value == nil {
+		return group, 0, k.err
+	}
+	v := fields{rest: value}
+	v.int16()
+	epoch = v.int32()
+	return group, epoch, v.err
 }
 
 // compact reads a compact string; null is empty.

@@ -279,6 +279,7 @@ func (l *loop) electedOrDeposed(previous uint64) {
 	l.refuseBeats(kafka.ErrNotController.With("the controller lost its leadership"))
 	l.beats = beats{round: l.beats.round, confirmed: l.beats.round, previous: previous}
 	l.liveness.deposed()
+	l.member = membership{followed: l.member.followed} // what was proposed may be lost
 	if l.leading == 0 {
 		return
 	}

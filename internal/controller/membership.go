@@ -68,7 +68,11 @@ func (l *loop) follow() {
 // reconcile proposes the next change of the membership, if there is one to make: one at a time.
 func (l *loop) reconcile() {
 	m := &l.member
-	if !l.judges() || l.o.Transport == nil || uint64(l.image.Offset()) < m.proposed || !l.mayGrant() || len(l.confState.GetVotersOutgoing()) > 0 {
+	if !l.judges() || l.o.Transport == nil || uint64(l.image.Offset()) < m.proposed || !l.mayGrant() {
+		return
+	}
+	if len(l.confState.GetVotersOutgoing()) > 0 {
+		l.leaveJoint()
 		return
 	}
 	same := m.image != nil && m.confState == l.confState && m.image.SameMembers(l.image)
@@ -90,6 +94,19 @@ func (l *loop) reconcile() {
 	default:
 		l.proposeMembership(plan)
 	}
+}
+
+// leaveJoint has Raft leave a joint configuration. It does so itself with the next entry that is applied, but for one that comes
+// while the leadership is being handed over; and there may be no other.
+func (l *loop) leaveJoint() {
+	if !l.member.due || uint64(l.image.Offset()) != l.lastIndex {
+		return
+	}
+	l.member.due = false
+	if err := l.node.ProposeConfChange(&raftpb.ConfChangeV2{}); err != nil {
+		l.o.Logger.Debug("the joint configuration was not left", "error", err)
+	}
+	l.ready()
 }
 
 // proposeMembership proposes a change; the entry carries the record of the new voters.

@@ -114,3 +114,40 @@ func TestLargeSnapshot(t *testing.T) {
 		}
 	})
 }
+
+// TestInstallAfterManyStarts: a node that was started so often that it owes a snapshot, and has applied nothing since its last one,
+// gets one from the leader. It must not write its own, older one behind that: it would not start any more.
+func TestInstallAfterManyStarts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFleet(t, 91, 3)
+		f.snapshot = 8 << 10
+		f.sync = 20 * time.Millisecond
+		defer f.close()
+		f.startAll()
+		f.formed()
+		f.converged()
+		m := f.machines[int(f.leader().id)%3]
+		m.inLoop(func(l *loop) { l.snapshot.due = true })
+		time.Sleep(3 * time.Second)
+		f.net.set(func() { f.net.cut[m.id] = true })
+		m.inLoop(func(l *loop) {
+			if l.snapshot.index != uint64(l.image.Offset()) {
+				t.Errorf("the last snapshot is of offset %d of %d: nothing is tested", l.snapshot.index, l.image.Offset())
+			}
+			l.snapshot.due = true // as after many starts
+		})
+		leader := f.leader()
+		for i := range 300 { // more than the others keep for who lags
+			if err := leader.create(fmt.Sprint("t-", i), 10*time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.net.set(func() { clear(f.net.cut) })
+		f.converged()
+		time.Sleep(time.Second)
+		m.kill(nil)
+		m.start()
+		f.formed()
+		f.converged()
+	})
+}

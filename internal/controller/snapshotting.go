@@ -47,7 +47,7 @@ func (s *snapshotting) stop() {
 func (l *loop) considerSnapshot() {
 	s := &l.snapshot
 	index, term := uint64(l.image.Offset()), l.imageTerm
-	if s.meta != nil || l.err != nil || index == s.index {
+	if s.meta != nil || l.err != nil || index <= s.index { // one that is being installed is ahead of the image
 		return
 	}
 	// What is due because of the files' number waits until the broker of this node has registered. It is written in one
@@ -133,7 +133,7 @@ func (l *loop) installSnapshot(snap *raftpb.Snapshot) {
 	}
 	meta := snap.GetMetadata()
 	l.snapshot.stop()
-	l.snapshot.positions, l.snapshot.grown, l.snapshot.index = nil, 0, meta.GetIndex()
+	l.snapshot.positions, l.snapshot.grown, l.snapshot.index, l.snapshot.due = nil, 0, meta.GetIndex(), false
 	l.lastIndex = meta.GetIndex()
 	l.writeSnapshot(snapshotInstalled, meta, img, func(begin wal.LSN) {
 		if err := l.storage.ApplySnapshot(&raftpb.Snapshot{Metadata: meta}); err != nil {

@@ -41,8 +41,9 @@ type Server struct {
 	closing  context.Context // ends with Close: streams end with it
 	close    context.CancelFunc
 	slots    chan struct{} // of /v1 requests
+	profiles chan struct{} // of those being made
 	streams  atomic.Int32  // that are open
-	// answerMax is how long a client may take to take an answer of /v1.
+	// answerMax is how long a client may take to take an answer.
 	answerMax time.Duration
 
 	// The registry costs time to make and nobody may ever ask: the first scrape makes it.
@@ -58,12 +59,14 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP on %s: %w", opts.Addr, err)
 	}
-	s := &Server{opts: opts, listener: l, slots: make(chan struct{}, requestsMax), answerMax: 30 * time.Second}
+	l = &boundedListener{Listener: l, slots: make(chan struct{}, connectionsMax)}
+	s := &Server{opts: opts, listener: l, slots: make(chan struct{}, requestsMax), profiles: make(chan struct{}, profilesMax), answerMax: answerMax}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.metrics = sync.OnceValue(func() http.Handler { return newMetrics(&s.opts) })
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       requestMax,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
@@ -97,15 +100,15 @@ func (s *Server) Close(ctx context.Context) error {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { s.metrics().ServeHTTP(w, r) })
-	mux.HandleFunc("GET /healthz", state(s.opts.Healthy, "healthy"))
-	mux.HandleFunc("GET /readyz", state(s.opts.Ready, "ready"))
+	mux.HandleFunc("GET /metrics", s.inTime(func(w http.ResponseWriter, r *http.Request) { s.metrics().ServeHTTP(w, r) }))
+	mux.HandleFunc("GET /healthz", s.inTime(state(s.opts.Healthy, "healthy")))
+	mux.HandleFunc("GET /readyz", s.inTime(state(s.opts.Ready, "ready")))
 	s.apiRoutes(mux)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/", s.profile(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/cmdline", s.profile(pprof.Cmdline))
+	mux.HandleFunc("GET /debug/pprof/profile", s.profile(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/symbol", s.profile(pprof.Symbol))
+	mux.HandleFunc("GET /debug/pprof/trace", s.profile(pprof.Trace))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "chronik %s\n\n/metrics      Prometheus metrics\n/healthz      is the process fine\n"+
 			"/readyz       does it serve\n/v1/          the cluster as JSON: cluster, topics, explain/TOPIC/PARTITION, groups, events\n/debug/pprof/ profiles\n", s.opts.Version)

@@ -25,9 +25,9 @@ func (s *Server) apiRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/explain/{topic}/{partition}", s.asked(askExplain))
 	s.groupRoutes(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
-	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/v1/", s.inTime(func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "there is no %s %s; see docs/admin.md", r.Method, r.URL.Path)
-	})
+	}))
 }
 
 func askTopics(c Cluster, r *http.Request) (any, int, error) {
@@ -81,7 +81,7 @@ func topicOf(img *metadata.Image, r *http.Request) (*metadata.Topic, error) {
 
 // asked runs a question in one of a bounded number of slots and answers in JSON.
 func (s *Server) asked(question func(Cluster, *http.Request) (answer any, status int, err error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+	return s.inTime(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()
@@ -100,10 +100,9 @@ func (s *Server) asked(question func(Cluster, *http.Request) (answer any, status
 		} else {
 			status = http.StatusOK
 		}
-		// The server takes it away again before the next request on the connection.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.answerMax))
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.answerMax)) // from now on
 		reply(w, status, answer)
-	}
+	})
 }
 
 // cluster is what to ask; where the node cannot tell yet, it has answered so and returns nil.

@@ -122,6 +122,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	cursor := cluster.Subscribe("events", after)
 	defer cursor.Close()
 	out := &eventWriter{w: w, control: http.NewResponseController(w)}
+	_ = out.control.SetReadDeadline(time.Time{}) // else the request would end with it
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	// Where the stream begins, for a client that is cut off before the first event.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -80,4 +81,20 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 	}
 	client.ask(2, heartbeat("g"))
 	dial(t, s).ask(1, heartbeat("g"))
+}
+
+// A connection whose closing takes its time, because a disk is slow, is closed and counted once.
+func TestASlowClosingIsCountedOnce(t *testing.T) {
+	s := start(t, empty, func(o *Options) { o.Clock = newManualClock() })
+	dial(t, s)
+	eventually(t, "it is connected", func() bool { return s.Stats().ConnectionsOpen == 1 })
+	c := s.open()[0]
+	now := time.Now()
+	for range 3 { // the sweeper's own rounds are far apart
+		now = now.Add(time.Hour)
+		s.sweepOne(c, now, false, false)
+	}
+	if st := s.Stats(); st.ConnectionsIdle != 1 {
+		t.Errorf("closed %d times", st.ConnectionsIdle)
+	}
 }

@@ -30,6 +30,7 @@ type sweepState struct {
 	request     int64     // the number of the half-sent request
 	requestAt   time.Time
 	requestBase int64 // bytes of it that had arrived by then
+	closed      bool  // the sweeper has closed the connection
 }
 
 // sweep is one goroutine for all connections: it closes those that are idle, that do not take their answers, or that
@@ -79,9 +80,10 @@ func (s *Server) sweepOne(c *connection, now time.Time, framesWanted, answersOve
 
 // sweepAway closes a connection.
 func (s *Server) sweepAway(c *connection, why string, counter *atomic.Int64) {
-	if c.broken.Load() { // it is being closed, which may take a while where a disk is slow
+	if c.sweep.closed { // which may take a while where a disk is slow
 		return
 	}
+	c.sweep.closed = true
 	counter.Add(1)
 	level := slog.LevelInfo
 	if counter == &s.counters.idle {

@@ -147,6 +147,11 @@ func (l *Log) finishSwap(names []string) ([]string, error) {
 		return nil, &Corruption{File: data, Offset: p.base, Reason: fmt.Sprintf("it has %d bytes, and %d were written before it was to take the place of other segments", info.Size, p.size)}
 	}
 	if !l.o.ReadOnly {
+		// The last process may have been killed before it synced the name of the swap file: were the power to go now, some of
+		// the files would be moved, and nothing would say that the others have to be.
+		if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+			return nil, err
+		}
 		if err := l.moveFiles(&p); err != nil {
 			return nil, fmt.Errorf("put the compacted segment of %s at offset %d in its place: %w", l.o.Name, p.base, err)
 		}

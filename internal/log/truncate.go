@@ -100,6 +100,9 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := l.loadAborted(at.s); err != nil { // later the file would be taken for what is aborted in the history to come
+		return 0, err
+	}
 	if err = l.truncate(at, index); err == nil {
 		err = l.loadProducers(false)
 	}

@@ -113,3 +113,19 @@ func TestUnregisteredUnheard(t *testing.T) {
 		}
 	})
 }
+
+// TestHeartbeatFromBeforeItCameBack: a heartbeat that was under way while its process was removed and registered again does not
+// say that another process took its place.
+func TestHeartbeatFromBeforeItCameBack(t *testing.T) {
+	alive(t, 37, 3, time.Second, nil, func(t *testing.T, l *lives) {
+		m := l.machines[int(l.leader().id)%3]
+		old := metadata.Heartbeat{Broker: m.id, Epoch: l.agent(m).BrokerEpoch(), Incarnation: m.p.incarnate, Ready: true}
+		if err := l.leader().controller().UnregisterBroker(t.Context(), m.id); err != nil {
+			t.Fatal(err)
+		}
+		l.eventually("back", 10*time.Second, func() bool { return l.agent(m).BrokerEpoch() > old.Epoch && l.agent(m).Held() })
+		if _, err := m.controller().Heartbeat(t.Context(), old); !errors.Is(err, kafka.ErrBrokerIDNotRegistered) {
+			t.Fatal(err)
+		}
+	})
+}

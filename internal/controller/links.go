@@ -49,6 +49,7 @@ type Links struct {
 		receiving  map[kafka.BrokerID]*parts
 		sending    map[kafka.BrokerID]bool // a large message is
 		transfers  uint64
+		begun      uint64 // messages that came in parts
 	}
 	ctx    context.Context // of large messages under way
 	cancel context.CancelFunc
@@ -363,6 +364,9 @@ func (l *Links) deliver(from peer.Identity, message []byte) {
 }
 
 func (l *Links) onEvent(e peer.Event) {
+	if e.Kind == peer.Down {
+		l.forgetParts(e.Identity)
+	}
 	if c := l.attached(); c != nil {
 		c.peerEvent(e)
 	}

@@ -16,7 +16,7 @@ const (
 	partBytes      = 256 << 10 // of a Raft message; what is larger goes in parts
 	partTimeout    = 5 * time.Second
 	messageBytes   = 1 << 30 // of one Raft message at most
-	partsReceiving = 4       // messages that are being received at a time
+	partsReceiving = 4       // messages that are being received at a time; the one that was begun first makes room
 )
 
 // parts is a large message on its way here.
@@ -25,6 +25,7 @@ type parts struct {
 	transfer uint64
 	next     uint32
 	data     []byte
+	number   uint64 // of all that were begun here
 }
 
 // sendParts sends a message in parts, each when the one before has arrived; false if another one is under way. delivered
@@ -96,13 +97,14 @@ func (l *Links) gather(from peer.Identity, part *pb.RaftPart) ([]byte, error) {
 	defer l.mu.Unlock()
 	p := l.mu.receiving[from.Broker]
 	if part.GetNumber() == 0 {
-		if p == nil && len(l.mu.receiving) >= partsReceiving {
-			return nil, fmt.Errorf("%d large Raft messages are being received already", partsReceiving)
-		}
 		if part.GetSize() > messageBytes {
 			return nil, fmt.Errorf("a Raft message of %d bytes; at most %d are accepted", part.GetSize(), messageBytes)
 		}
-		p = &parts{from: from.Incarnation, transfer: part.GetTransfer()}
+		if p == nil && len(l.mu.receiving) >= partsReceiving {
+			l.forgetOldestLocked() // its sender may be dead, and begins again if it is not
+		}
+		l.mu.begun++
+		p = &parts{from: from.Incarnation, transfer: part.GetTransfer(), number: l.mu.begun}
 		l.mu.receiving[from.Broker] = p
 	}
 	if p == nil || p.from != from.Incarnation || p.transfer != part.GetTransfer() || p.next != part.GetNumber() {
@@ -119,4 +121,24 @@ func (l *Links) gather(from peer.Identity, part *pb.RaftPart) ([]byte, error) {
 	}
 	delete(l.mu.receiving, from.Broker)
 	return p.data, nil
+}
+
+func (l *Links) forgetOldestLocked() {
+	var oldest *parts
+	var of kafka.BrokerID
+	for id, p := range l.mu.receiving {
+		if oldest == nil || p.number < oldest.number {
+			oldest, of = p, id
+		}
+	}
+	delete(l.mu.receiving, of)
+}
+
+// forgetParts lets go of what a process has begun to send that is gone.
+func (l *Links) forgetParts(from peer.Identity) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.mu.receiving[from.Broker]; p != nil && p.from == from.Incarnation {
+		delete(l.mu.receiving, from.Broker)
+	}
 }

@@ -94,8 +94,9 @@ func registrationOf(img *metadata.Image, hb metadata.Heartbeat) (*metadata.Broke
 	case b.Incarnation != hb.Incarnation:
 		return nil, kafka.ErrStaleBrokerEpoch.With("another process has registered as broker %d since (epoch %d); this one had epoch %d",
 			hb.Broker, b.Epoch, hb.Epoch)
-	case b.Epoch != hb.Epoch:
-		return nil, kafka.ErrStaleBrokerEpoch.With("broker %d has epoch %d, not %d", hb.Broker, b.Epoch, hb.Epoch)
+	case b.Epoch != hb.Epoch: // it has asked to be registered again, and this was under way before
+		return nil, kafka.ErrBrokerIDNotRegistered.With("broker %d was unregistered; the same process has registered again since, with epoch %d; this one was %d",
+			hb.Broker, b.Epoch, hb.Epoch)
 	}
 	return b, nil
 }

@@ -96,3 +96,21 @@ func TestStaleLeaderRefusesNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestLeaderWithoutADisk: a controller whose disk fails has not run what comes then; the next one is asked.
+func TestLeaderWithoutADisk(t *testing.T) {
+	alive(t, 73, 3, time.Second, nil, func(t *testing.T, l *lives) {
+		old := l.leader()
+		other := l.machines[int(old.id)%3]
+		l.converged()
+		l.net.set(func() { l.net.silent = true })
+		old.inLoop(func(o *loop) { o.fail(errors.New("the test")) })
+		done := make(chan error, 1)
+		go func() { done <- other.create("t", 20*time.Second) }()
+		time.Sleep(500 * time.Millisecond)
+		old.kill(nil)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -110,8 +110,8 @@ func (c *Controller) forward(ctx context.Context, r result, command Command) (An
 	switch {
 	case errors.Is(err, errNotSent):
 		return Answer{Err: kafka.ErrNotController.With("the controller cannot be reached: %v", err)}, nothing
-	case err == nil && errors.Is(answer.Err, kafka.ErrNotController):
-		return answer, nothing
+	case err == nil && (errors.Is(answer.Err, kafka.ErrNotController) || errors.Is(answer.Err, kafka.ErrKafkaStorageError)):
+		return answer, nothing // a node whose disk has failed proposes nothing any more
 	case err == nil && errors.Is(answer.Err, kafka.ErrRequestTimedOut):
 		return answer, unknown
 	case err == nil:

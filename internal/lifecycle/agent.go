@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,10 +112,12 @@ func (a *Agent) Held() bool {
 	return a.alone() || a.o.Clock.Now().Sub(a.base) < time.Duration(a.leaseEnd.Load())
 }
 
+// alone tells whether no other broker is registered, nor can be without this node: others that were just removed may still vote.
 func (a *Agent) alone() bool {
 	img := a.o.Controller.Image()
 	b := img.Broker(a.id)
-	return img.BrokerCount() == 1 && b != nil && b.Incarnation == a.o.Registration.Incarnation && a.ctx.Err() == nil
+	others := slices.ContainsFunc(img.Voters(), func(v metadata.Voter) bool { return v.ID != a.id })
+	return img.BrokerCount() == 1 && !others && b != nil && b.Incarnation == a.o.Registration.Incarnation && a.ctx.Err() == nil
 }
 
 // BrokerEpoch is that of the registration, -1 before it.

@@ -81,7 +81,9 @@ func (a *Agent) answered(number uint64, sent time.Time, hb metadata.Heartbeat, a
 			s.over, s.fenced = fatal, true
 			a.leaseEnd.Store(0)
 		case errors.Is(err, kafka.ErrBrokerIDNotRegistered):
-			s.unregistered, s.fenced = true, true
+			// Who stops has nothing left to move, and does not come back as a member that is gone at once.
+			s.mayShutDown = s.mayShutDown || s.shuttingDown
+			s.unregistered, s.fenced = !s.shuttingDown, true
 			a.leaseEnd.Store(0)
 		}
 		a.logLease(s, err)

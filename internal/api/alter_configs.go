@@ -16,6 +16,8 @@ import (
 func (h *Handlers) alterConfigs(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.AlterConfigsRequest)
 	return func(ctx context.Context) Response {
+		ctx, cancel := h.within(ctx, alterConfigsWait)
+		defer cancel()
 		resp := req.ResponseKind().(*kmsg.AlterConfigsResponse)
 		count := map[resourceKey]int{}
 		for i := range req.Resources {
@@ -38,7 +40,8 @@ func (h *Handlers) alterConfigs(_ context.Context, r *Request) Reply {
 	}
 }
 
-// alterConfigsWait bounds a change of configuration, in milliseconds: the requests carry no time of their own.
+// alterConfigsWait bounds a request to change configurations, of however many resources, in milliseconds: it carries no time of
+// its own.
 const alterConfigsWait = 30_000
 
 type resourceKey struct {
@@ -73,8 +76,6 @@ func (c *configChange) run(ctx context.Context, duplicate bool) error {
 	if err := c.checkForm(); err != nil {
 		return err
 	}
-	ctx, cancel := c.h.within(ctx, alterConfigsWait)
-	defer cancel()
 	var sure surely
 	if c.key.kind == kmsg.ConfigResourceTypeTopic && c.h.Store.Image().Topic(c.key.name) == nil {
 		_ = sure.ask(ctx, c.h)

@@ -15,6 +15,8 @@ import (
 func (h *Handlers) incrementalAlterConfigs(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.IncrementalAlterConfigsRequest)
 	return func(ctx context.Context) Response {
+		ctx, cancel := h.within(ctx, alterConfigsWait)
+		defer cancel()
 		resp := req.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
 		count := map[resourceKey]int{}
 		for i := range req.Resources {

@@ -141,6 +141,40 @@ func withoutAController(t *testing.T) {
 	}
 }
 
+// mute is a metadata store that waits for a controller for as long as it may.
+type mute struct{ alone }
+
+func (mute) SetConfig(ctx context.Context, _ metadata.SetConfig, _ bool) error {
+	<-ctx.Done()
+	return kafka.ErrRequestTimedOut
+}
+
+// Without a controller a request is answered within its time, however many things it is about.
+func TestManyConfigurationsTakeNoLongerThanOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.Store = mute{alone{c.Store}}
+		incremental, replacing := kmsg.NewPtrIncrementalAlterConfigsRequest(), kmsg.NewPtrAlterConfigsRequest()
+		for _, group := range []string{"a", "b", "c", "d"} {
+			name, value := "consumer.session.timeout.ms", "50000"
+			incremental.Resources = append(incremental.Resources, kmsg.IncrementalAlterConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeGroupConfig,
+				ResourceName: group, Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: name, Value: &value}}})
+			replacing.Resources = append(replacing.Resources, kmsg.AlterConfigsRequestResource{ResourceType: kmsg.ConfigResourceTypeGroupConfig,
+				ResourceName: group, Configs: []kmsg.AlterConfigsRequestResourceConfig{{Name: name, Value: &value}}})
+		}
+		began := time.Now()
+		for _, r := range call[*kmsg.IncrementalAlterConfigsResponse](c, 1, incremental).Resources {
+			c.wantCode("incremental, group "+r.ResourceName, r.ErrorCode, kafka.ErrRequestTimedOut)
+		}
+		for _, r := range call[*kmsg.AlterConfigsResponse](c, 2, replacing).Resources {
+			c.wantCode("replacing, group "+r.ResourceName, r.ErrorCode, kafka.ErrRequestTimedOut)
+		}
+		if took := time.Since(began); took > 61*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
 // A leader epoch that this node has not heard of yet is not refused before a barrier.
 func TestNewerEpochIsNotRefusedBeforeABarrier(t *testing.T) {
 	c := newData(t)

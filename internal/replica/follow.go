@@ -312,8 +312,10 @@ func (m *Manager) endRemoving(id kafka.TopicPartition) {
 }
 
 // sweep deletes partitions on the disk whose topic is gone: it was deleted while this node was down. The image of a node
-// that has just started may be old, so nothing is taken for gone before a barrier.
+// that has just started may be old, so nothing is taken for gone before a barrier. What is on the disk is listed before that: what
+// is made meanwhile is in no older image.
 func (m *Manager) sweep() {
+	listed := m.store.partitions()
 	if err := m.o.Metadata.Barrier(m.ctx); err != nil {
 		if m.ctx.Err() == nil {
 			m.log.Warn("cannot tell which partitions on the disk belong to deleted topics; they stay until the next start", "error", err)
@@ -321,7 +323,7 @@ func (m *Manager) sweep() {
 		return
 	}
 	image := m.o.Metadata.Image()
-	for _, id := range m.store.partitions() {
+	for _, id := range listed {
 		if m.ctx.Err() != nil || image.TopicByID(id.Topic) != nil {
 			continue
 		}

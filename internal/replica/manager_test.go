@@ -25,6 +25,8 @@ type testStorage struct {
 	disks  map[kafka.TopicPartition]*testDisk
 	config map[kafka.TopicPartition]config.Topic
 	fail   int // creations to refuse
+	// listing, if set, runs once, before the manager is told which partitions there are.
+	listing func()
 }
 
 func (s *testStorage) create(id kafka.TopicPartition, c config.Topic) (disk, error) {
@@ -56,6 +58,12 @@ func (s *testStorage) remove(_ context.Context, id kafka.TopicPartition) error {
 
 func (s *testStorage) partitions() (ids []kafka.TopicPartition) {
 	s.mu.Lock()
+	if first := s.listing; first != nil {
+		s.listing = nil
+		s.mu.Unlock()
+		first()
+		s.mu.Lock()
+	}
 	defer s.mu.Unlock()
 	for id := range s.disks {
 		ids = append(ids, id)
@@ -203,6 +211,20 @@ func TestManagerReconcilesAtStart(t *testing.T) {
 		t.Fatalf("leader epoch %d in a new process after %d", after, before)
 	}
 	n.stop()
+}
+
+// A topic that is made while the manager looks for what was deleted before its start is none of that.
+func TestATopicMadeDuringTheSweepIsKept(t *testing.T) {
+	storage := newTestStorage()
+	started, made := make(chan *server, 1), make(chan kafka.TopicID, 1)
+	storage.listing = func() { made <- (<-started).createTopic("orders", 1) }
+	n := startNode(t, vfs.NewMem(0), storage, 1)
+	started <- n
+	id := kafka.TopicPartition{Topic: <-made}
+	n.stop() // the sweep is over
+	if storage.disks[id] == nil {
+		t.Fatal("the topic's partition was deleted")
+	}
 }
 
 func TestManagerTriesAgain(t *testing.T) {

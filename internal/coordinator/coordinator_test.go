@@ -665,3 +665,46 @@ func TestTooFewReplicasBehindWhatFlies(t *testing.T) {
 		}
 	})
 }
+
+// What the node itself has to say, and would not say again, is heard however many operations of clients wait: when the queue is full,
+// and after those that wait have been refused because nothing commits.
+func TestTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), func(o *Options[*counters]) {
+			o.QueueMax, o.BatchBytes = 30, func() int { return 100 }
+		})
+		defer r.Close()
+		told, missed := 0, 0
+		tell := func() {
+			r.Tell(0, func(c *counters, tx *Tx) { told++; c.add(tx, "told") }, func() { missed++ })
+		}
+		tell() // nobody leads
+		r.Elect(0, 1)
+		synctest.Wait()
+		refused := 0
+		for range 60 {
+			if p := r.add("a"); p.Done() {
+				refused++
+			}
+		}
+		tell()
+		synctest.Wait()
+		if refused == 0 || missed != 1 {
+			t.Fatalf("%d are refused, %d not told", refused, missed)
+		}
+		time.Sleep(11 * time.Second) // nothing commits: all that wait are told so
+		tell()
+		for range 20 {
+			r.log.commit()
+			synctest.Wait()
+		}
+		if told != 2 || missed != 1 {
+			t.Fatalf("told %d times, missed %d", told, missed)
+		}
+		r.Resign(0, 1)
+		synctest.Wait()
+		if tell(); missed != 2 {
+			t.Fatalf("missed %d", missed)
+		}
+	})
+}

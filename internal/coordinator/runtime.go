@@ -184,6 +184,12 @@ func Do[M Machine, R any](r *Runtime[M], partition int32, op func(m M, tx *Tx, p
 	return p
 }
 
+// Tell queues an operation of the node's own, of what has happened elsewhere: however many others wait it runs, unless the shard does not
+// serve. missed is called then: the state is loaded later than that, or not here.
+func (r *Runtime[M]) Tell(partition int32, op func(m M, tx *Tx), missed func()) {
+	r.submit(partition, operation[M]{run: op, fail: func(error) { missed() }, told: true})
+}
+
 // Close unloads every shard and returns when their goroutines have ended.
 func (r *Runtime[M]) Close() {
 	r.mu.Lock()

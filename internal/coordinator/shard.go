@@ -56,6 +56,7 @@ const (
 type operation[M Machine] struct {
 	run  func(m M, tx *Tx)
 	fail func(error)
+	told bool // it is of the node's own, which would not say it again
 }
 
 // batch is operations that are appended together, and the answers that wait for them.
@@ -106,7 +107,7 @@ func (s *shard[M]) submit(op operation[M]) {
 	case s.mu.state == stopped:
 		s.mu.Unlock()
 		op.fail(s.resigned())
-	case len(s.mu.queue)+s.mu.pending >= s.rt.opts.QueueMax:
+	case !op.told && len(s.mu.queue)+s.mu.pending >= s.rt.opts.QueueMax:
 		s.mu.Unlock()
 		op.fail(kafka.ErrCoordinatorLoadInProgress.With("%d operations wait for partition %d of %s: try again later",
 			s.rt.opts.QueueMax, s.partition, s.rt.opts.Topic))

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"chronik/internal/kafka"
@@ -185,12 +186,24 @@ func (s *shard[M]) settle(highWatermark kafka.Offset) {
 		}
 		s.expire(&s.open, err)
 		if s.full() {
-			for _, op := range s.takeQueue() {
-				op.fail(err)
-			}
+			s.refuseQueue(err)
 		}
 		s.flight[0].deadline = now.Add(s.rt.opts.CommitTimeout())
 	}
+}
+
+// refuseQueue fails what is queued, but for what the node has to say itself.
+func (s *shard[M]) refuseQueue(err error) {
+	queue := s.takeQueue()
+	for _, op := range queue {
+		if !op.told {
+			op.fail(err)
+		}
+	}
+	queue = slices.DeleteFunc(queue, func(op operation[M]) bool { return !op.told })
+	s.mu.Lock()
+	s.mu.queue = append(queue, s.mu.queue...)
+	s.mu.Unlock()
 }
 
 // takeQueue empties the queue.

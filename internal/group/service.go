@@ -38,12 +38,14 @@ type Service struct {
 	cancel     context.CancelFunc
 	done       sync.WaitGroup
 	now        atomic.Pointer[bounds]
+	unheard    unheard
 	rebalances rebalanceCounters
 }
 
 // NewService makes a service; Start begins its work.
 func NewService(o Options) *Service {
 	s := &Service{o: o}
+	s.unheard.of = make(map[int32]*changedTopics)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.rt = coordinator.New(coordinator.Options[*Machine]{
 		Topic: kafka.OffsetsTopic,
@@ -131,10 +133,10 @@ func (s *Service) loaded(partition int32) {
 			return // they stay, and are not given out for a topic with another ID
 		}
 		s.rt.WaitServing(s.ctx, partition)
-		coordinator.Do(s.rt, partition, func(m *Machine, tx *coordinator.Tx, _ *coordinator.Promise[struct{}]) {
+		s.rt.Tell(partition, func(m *Machine, tx *coordinator.Tx) {
 			img := s.o.Store.Image()
 			m.DropDeleted(tx, func(id kafka.TopicID) bool { return img.TopicByID(id) != nil })
-		})
+		}, func() {})
 	})
 }
 
@@ -185,12 +187,6 @@ func (s *Service) topicDeleted(topic *metadata.Topic) {
 		for _, p := range s.rt.Led() {
 			s.rt.Resign(p, math.MaxInt32)
 		}
-		return
-	}
-	for _, p := range s.rt.Led() {
-		coordinator.Do(s.rt, p, func(m *Machine, tx *coordinator.Tx, _ *coordinator.Promise[struct{}]) {
-			m.TopicDeleted(tx, topic.Name, topic.ID)
-		})
 	}
 }
 

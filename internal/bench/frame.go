@@ -20,18 +20,23 @@ const (
 )
 
 // makeBatch builds a batch of o.BatchSize records whose values are random text: codecs find something to do in them, and
-// no two connections send the same bytes.
+// no two connections send the same bytes. Where the topic is compacted each record of a batch has a key of its own, the
+// connection's.
 func makeBatch(o *Options, codecs *record.Codecs, seed uint64) ([]byte, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	b := record.NewBuilder()
 	b.Codec = o.Codec
 	now := time.Now().UnixMilli()
 	value := make([]byte, o.RecordBytes)
-	for range o.BatchSize {
+	for n := range o.BatchSize {
 		for i := range value {
 			value[i] = " etaoinshrdlucmf"[rng.Uint32()&15]
 		}
-		b.Add(now, nil, value)
+		var key []byte
+		if o.keys {
+			key = fmt.Appendf(nil, "%x-%d", seed, n)
+		}
+		b.Add(now, key, value)
 	}
 	batch, err := b.AppendTo(nil, codecs)
 	if err != nil {

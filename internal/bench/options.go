@@ -43,6 +43,8 @@ type Options struct {
 	Duration time.Duration
 	Verify   bool // read everything back after producing
 
+	keys bool // records have keys: the topic is compacted
+
 	Progress io.Writer // nil for none
 	Logger   *slog.Logger
 }

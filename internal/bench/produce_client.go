@@ -82,6 +82,10 @@ func (w *clientProducer) run(ctx context.Context, o *Options, topic string, inde
 	for i := range value {
 		value[i] = " etaoinshrdlucmf"[(i*7+index*3+i/13)&15]
 	}
+	var key []byte
+	if o.keys {
+		key = fmt.Appendf(nil, "connection %d", index)
+	}
 	sequential := o.BatchSize == 1 && o.InFlight == 1
 	pace := newPacer(o)
 	for !phase.stop.Load() && ctx.Err() == nil {
@@ -89,9 +93,9 @@ func (w *clientProducer) run(ctx context.Context, o *Options, topic string, inde
 		began := time.Now()
 		done := func(_ *kgo.Record, err error) { w.done(began, err, o, phase, m) }
 		if sequential {
-			done(nil, client.ProduceSync(ctx, &kgo.Record{Value: value}).FirstErr())
+			done(nil, client.ProduceSync(ctx, &kgo.Record{Key: key, Value: value}).FirstErr())
 		} else {
-			client.Produce(ctx, &kgo.Record{Value: value}, done)
+			client.Produce(ctx, &kgo.Record{Key: key, Value: value}, done)
 		}
 	}
 	if err := client.Flush(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -19,6 +20,7 @@ type target struct {
 	name    string
 	leaders []string // address of each partition's leader, as advertised
 	start   []int64  // log end offset of each partition before the workload
+	compact bool     // cleanup.policy has compact: records need keys, and offsets may be missing
 	admin   *kadm.Client
 	drop    bool
 }
@@ -47,8 +49,32 @@ func prepare(ctx context.Context, o *Options) (*target, error) {
 		client.Close()
 		return nil, err
 	}
-	o.Partitions = int32(len(t.leaders))
+	if t.compact, err = t.compacted(ctx); err != nil && o.Verify {
+		client.Close()
+		return nil, err
+	}
+	o.Partitions, o.keys = int32(len(t.leaders)), t.compact
 	return t, nil
+}
+
+// compacted asks whether the topic is.
+func (t *target) compacted(ctx context.Context) (bool, error) {
+	configs, err := t.admin.DescribeTopicConfigs(ctx, t.name)
+	if err == nil {
+		var c kadm.ResourceConfig
+		if c, err = configs.On(t.name, nil); err == nil {
+			err = c.Err
+		}
+		for _, kv := range c.Configs {
+			if err == nil && kv.Key == "cleanup.policy" {
+				return strings.Contains(kv.MaybeValue(), "compact"), nil
+			}
+		}
+	}
+	if err == nil {
+		err = errors.New("the answer does not tell it")
+	}
+	return false, fmt.Errorf("bench: cleanup.policy of %s: %w", t.name, err)
 }
 
 // locate waits until every partition has a leader.

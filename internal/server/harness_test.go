@@ -73,7 +73,7 @@ func dial(t testing.TB, s *Server) *client {
 }
 
 func newClient(t testing.TB, conn net.Conn) *client {
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	t.Cleanup(func() { _ = conn.Close() })
 	return &client{t: t, Conn: conn, r: bufio.NewReader(conn)}
 }

@@ -146,6 +146,11 @@ func (n *fakeNode) start() {
 	n.work = sync.NewCond(&n.mu)
 	n.dirty = map[*fakePart]bool{}
 	n.mu.Unlock()
+	for _, p := range n.all() { // a recovery syncs what it finds
+		p.mu.Lock()
+		p.durable = p.end
+		p.mu.Unlock()
+	}
 	n.peers = peers
 	n.streams = New(o)
 	for _, other := range n.c.ordered() {
@@ -204,6 +209,19 @@ func (n *fakeNode) setSync(d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.sync = d
+}
+
+// dawdle has other goroutines run between what this node looks at and what it does then.
+func (n *fakeNode) dawdle(draw func() time.Duration) {
+	n.mu.Lock()
+	n.finding = draw()
+	n.mu.Unlock()
+	for i := range len(n.all()) {
+		p := n.part(partitionID(i))
+		p.mu.Lock()
+		p.linger, p.pause = draw(), draw()
+		p.mu.Unlock()
+	}
 }
 
 // disk is group commit: whatever is dirty becomes durable together.

@@ -232,6 +232,9 @@ func (p *fakePart) AppendFollower(epoch kafka.LeaderEpoch, base kafka.Offset, ba
 		if !b.VerifyCRC() || b.BaseOffset() != p.end {
 			return fmt.Errorf("a broken batch at %d", p.end)
 		}
+		for n := len(p.epochs); n > 0 && p.epochs[n-1].Epoch > b.LeaderEpoch() && p.epochs[n-1].Offset >= p.end; n-- {
+			p.epochs = p.epochs[:n-1] // it led, and appended nothing
+		}
 		p.beginLocked(b.LeaderEpoch(), b.BaseOffset())
 		p.batches = append(p.batches, fakeBatch{b.BaseOffset(), b.NextOffset(), b.LeaderEpoch(), bytes.Clone(b)})
 		p.end = b.NextOffset()
@@ -283,6 +286,7 @@ func (p *fakePart) TruncateFollower(_ context.Context, epoch kafka.LeaderEpoch, 
 		return fmt.Errorf("a cut to %d below the high watermark %d", end, p.hw)
 	}
 	p.cutLocked(end)
+	p.durable = p.end // a cut syncs what it leaves
 	return nil
 }
 

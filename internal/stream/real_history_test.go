@@ -27,8 +27,8 @@ func TestRealHistories(t *testing.T) {
 	eachSeed(t, 25, 5, func(t *testing.T, seed uint64) { newRealHistory(t, seed).run() })
 }
 
-// eachSeed runs a history for each seed, on a fake clock: many, or few with -short; those of STREAM_SEEDS; or the one of
-// STREAM_SEED.
+// eachSeed runs a history for each seed, on a fake clock: many, or few with -short; those of CHRONIK_SEEDS or STREAM_SEEDS;
+// or the one of STREAM_SEED, and what follows it.
 func eachSeed(t *testing.T, many, few int, run func(t *testing.T, seed uint64)) {
 	first, seeds := 0, many
 	if testing.Short() {
@@ -38,8 +38,10 @@ func eachSeed(t *testing.T, many, few int, run func(t *testing.T, seed uint64)) 
 		first, _ = strconv.Atoi(s)
 		seeds = 1
 	}
-	if s := os.Getenv("STREAM_SEEDS"); s != "" {
-		seeds, _ = strconv.Atoi(s)
+	for _, name := range []string{"CHRONIK_SEEDS", "STREAM_SEEDS"} {
+		if s := os.Getenv(name); s != "" {
+			seeds, _ = strconv.Atoi(s)
+		}
 	}
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

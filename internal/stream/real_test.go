@@ -508,6 +508,11 @@ func (c *realCluster) apart(id kafka.TopicPartition) string {
 	if len(meta.ISR) < up {
 		return fmt.Sprintf("in sync: %v", meta.ISR)
 	}
+	for _, n := range c.ordered() {
+		if n.up && n.part(id).HighWatermark() != end {
+			return fmt.Sprintf("the high watermark on node %d is %d, the log's end %d", n.id, n.part(id).HighWatermark(), end)
+		}
+	}
 	return ""
 }
 

@@ -149,6 +149,8 @@ var storageKeys = []Key{
 		"The number of bytes logged, bulk by reference included, between two checkpoints: what a start after a crash has to go through.").own(),
 	number("segment.sync.rate.bytes", Long, 0, 0, math.MaxInt64, func(c *Config) *int64 { return &c.SegmentSyncRateBytes },
 		"The rate of the background sync of segments, in bytes per second; 0 for as fast as the disk takes it.").own(),
+	number("follower.cache.bytes", Long, 16*mib, -1, math.MaxInt64, func(c *Config) *int64 { return &c.FollowerCacheBytes },
+		"How many bytes at the end of a partition that is followed here, and not read, stay in the page cache; -1 for as many as the system keeps. The rest of the cache is for what is read.").own(),
 	duration("log.scrub.interval.ms", Long, 7*24*hour, 1, func(c *Config) *time.Duration { return &c.ScrubInterval },
 		"How long the background scrub may take to read all segments once and compare them with their checksums, in milliseconds. It spreads its reads over that time.").own(),
 	number("log.scrub.bytes.per.second", Long, 32*mib, 0, math.MaxInt64, func(c *Config) *int64 { return &c.ScrubBytesPerSecond },

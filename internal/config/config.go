@@ -85,6 +85,7 @@ type Config struct {
 	MetadataWALFileBytes  int64
 	CheckpointBytes       int64         // logged since the last checkpoint, bulk included, at which the next is made
 	SegmentSyncRateBytes  int64         // background segment sync, bytes per second; 0 for as fast as the disk
+	FollowerCacheBytes    int64         // at the end of a log that follows, kept in the page cache; negative for no bound
 	ScrubInterval         time.Duration // of full passes over the segments
 	ScrubBytesPerSecond   int64         // at most; 0 for no scrub
 	OpenFilesMax          int

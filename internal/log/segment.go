@@ -88,6 +88,7 @@ type segment struct {
 	damaged       []Damage // not to be served; ascending, replaced when it changes
 	changes       uint32   // files made or cut
 	changesSynced uint32   // of those, how many before the last sync of files and directory
+	uncached      int64    // the cached pages of the bytes before it were let go of; see DropBehind
 
 	aborted       []AbortedTransaction // by the offset of their markers
 	abortedLoaded bool

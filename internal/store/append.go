@@ -53,7 +53,11 @@ func (p *Partition) Follow(epoch kafka.LeaderEpoch) {
 // the caller sees to it that they become durable, by Commit.
 func (p *Partition) AppendReplicated(batches []byte, hold bool) (Result, error) {
 	p.leads.Store(false)
-	return p.append(batches, hold, func(l *log.Log) (log.Placement, error) { return l.AppendAt(batches) })
+	r, err := p.append(batches, hold, func(l *log.Log) (log.Placement, error) { return l.AppendAt(batches) })
+	if err == nil {
+		p.grew(int64(len(batches)))
+	}
+	return r, err
 }
 
 // AppendStretch appends what a leader has left from the log's end on (log.ErrNotAtEnd otherwise): compaction may have left

@@ -111,6 +111,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 	c.WALReferenceMinBytes = int64(1+rng.IntN(8)) << 10
 	c.CheckpointBytes = int64(8+rng.IntN(120)) << 10
 	c.FreeSpaceReserveBytes = 0
+	c.FollowerCacheBytes = c.WALFileBytes / 4
 	c.OpenFilesMax = 2 + rng.IntN(20)
 	c.Topic.SegmentBytes = int32(24+rng.IntN(32)) << 10
 	c.Topic.IndexIntervalBytes = int32(512 + rng.IntN(4096))

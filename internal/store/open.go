@@ -19,6 +19,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	o.setDefaults()
 	s := &Store{
 		o: o, creating: make(chan struct{}, 1), syncSlot: make(chan struct{}, 1), syncWanted: make(chan struct{}, 1), stop: make(chan struct{}),
+		behind: make(chan *Partition, behindQueue),
 	}
 	s.mu.partitions = map[kafka.TopicPartition]*Partition{}
 	if err := s.open(ctx); err != nil {
@@ -29,8 +30,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	if !o.NoBackground {
-		s.background.Add(2)
+		s.background.Add(3)
 		go s.syncLoop()
+		go s.behindLoop()
 		go s.retentionLoop()
 		if o.Config.ScrubBytesPerSecond > 0 && o.Config.ScrubInterval > 0 {
 			s.background.Add(1)

@@ -38,6 +38,8 @@ type Partition struct {
 	lazy          atomic.Bool                     // sync = interval
 	segment       atomic.Pointer[log.SegmentFile] // appended to last, nil if it was synced since
 	sinceSnapshot atomic.Int64                    // bytes appended since the producers' state was written
+	unseen        atomic.Int64                    // bytes that a leader sent since grew asked for a look
+	fetched       atomic.Bool                     // by somebody, since dropBehind looked last
 	heard         atomic.Pointer[func(end kafka.Offset)]
 	whenDamaged   atomic.Pointer[func()]
 	checkpointed  atomic.Pointer[log.Checkpoint] // what the checkpoint on the disk says

@@ -13,6 +13,7 @@ func (p *Partition) Read(from kafka.Offset, maxBytes int, limit kafka.Offset, at
 	if err != nil {
 		return log.Slice{}, storageError(err)
 	}
+	p.wasFetched()
 	return l.Read(from, maxBytes, limit, atLeastOne)
 }
 

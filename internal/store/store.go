@@ -53,6 +53,7 @@ type Store struct {
 	syncSlot        chan struct{} // one-slot: who syncs segments and writes checkpoints
 	syncList        []*Partition  // syncSlot's
 	syncWanted      chan struct{}
+	behind          chan *Partition // to behindLoop
 	stop            chan struct{}
 	background      sync.WaitGroup
 	walFull         atomic.Bool

@@ -15,6 +15,7 @@ import (
 
 	"chronik/internal/config"
 	"chronik/internal/kafka"
+	pb "chronik/internal/metadata/metadatapb"
 	"chronik/internal/record"
 	"chronik/internal/replica"
 	"chronik/internal/vfs"
@@ -112,7 +113,7 @@ func (h *realHistory) run() {
 func (h *realHistory) step() {
 	id := realID(h.rng.IntN(h.parts))
 	node := kafka.BrokerID(h.rng.IntN(3) + 1)
-	switch h.rng.IntN(12) {
+	switch h.rng.IntN(14) {
 	case 0, 1:
 		if node != h.down {
 			h.c.meta.elect(id, node)
@@ -154,7 +155,29 @@ func (h *realHistory) step() {
 		time.Sleep(time.Duration(h.rng.IntN(5000)) * time.Millisecond)
 		h.c.net.setCut(address(node), address(other), false)
 		h.c.net.resetAll(address(node)) // what was written into the cut is lost here, which no TCP connection outlives
+	case 11:
+		if node != h.down {
+			h.again(h.c.nodes[node])
+		}
+	case 12: // a disk that hangs
+		if n := h.c.nodes[node]; node != h.down {
+			n.faults.Add(vfs.Rule{Path: "/wal/", Op: vfs.OpSync, Delay: time.Duration(h.rng.IntN(10_000)) * time.Millisecond, Times: 1})
+		}
 	}
+}
+
+// again has a node registered again that was removed from the cluster while it ran.
+func (h *realHistory) again(n *realNode) {
+	h.c.meta.fence(n.id)
+	h.c.meta.mu.Lock()
+	h.c.meta.commitLocked(&pb.Record{Kind: &pb.Record_BrokerRemoved{BrokerRemoved: &pb.BrokerRemoved{Id: int32(n.id)}}})
+	h.c.meta.mu.Unlock()
+	time.Sleep(time.Duration(h.rng.IntN(2000)) * time.Millisecond)
+	h.c.meta.register(n.id, n.life)
+	time.Sleep(time.Duration(h.rng.IntN(100)) * time.Millisecond)
+	h.c.meta.mu.Lock()
+	n.epoch.Store(int64(h.c.meta.image.Broker(n.id).Epoch))
+	h.c.meta.mu.Unlock()
 }
 
 func (h *realHistory) restart() {

@@ -221,6 +221,9 @@ func (c *Controller) Receive(from peer.Identity, message []byte) (sender, error)
 		}
 		// Raft refuses what is stale or not for it; nobody is to be told.
 		_ = c.loop.node.Step(m)
+		if m.GetFrom() == c.loop.known {
+			c.loop.leaderHeard = c.o.Clock.Now()
+		}
 	})
 	switch m.GetType() {
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:

@@ -37,8 +37,10 @@ type loop struct {
 	known      uint64            // the leader's Raft ID as told to the outside
 	knownTerm  uint64            // likewise
 	leaderSeen time.Time         // the last time that a leader was known, or the start
-	leading    uint64            // the term in which this node leads; 0 if it does not
-	err        error             // set once the journal or the log cannot be used
+	// leaderHeard is when something last came from the leader that is known, or it became known.
+	leaderHeard time.Time
+	leading     uint64 // the term in which this node leads; 0 if it does not
+	err         error  // set once the journal or the log cannot be used
 
 	writes    []write // handed to the journal, oldest first
 	written   int64   // how many payloads were
@@ -124,8 +126,24 @@ func (l *loop) onTick() {
 	l.node.Tick()
 	l.member.due = true
 	l.barrier.prune()
+	l.forgetSilent(late)
 	l.judge(late)
 	l.tick.Reset(l.o.tick)
+}
+
+// forgetSilent forgets a leader that says nothing. Raft does so where a node votes; one that does not would wait for it for ever,
+// though it may have been removed, and another be elected, without its hearing of either.
+func (l *loop) forgetSilent(late time.Duration) {
+	now := l.o.Clock.Now()
+	if l.leaderHeard = l.leaderHeard.Add(late); l.leaderHeard.After(now) {
+		l.leaderHeard = now
+	}
+	if l.known == raft.None || l.known == l.id || now.Sub(l.leaderHeard) <= 2*electionTicks*l.o.tick {
+		return
+	}
+	l.o.Logger.Info("nothing was heard of the controller", "broker", brokerOf(l.image, l.known), "for", now.Sub(l.leaderHeard).Round(time.Millisecond))
+	_ = l.node.ForgetLeader() // cannot fail
+	l.observe()
 }
 
 // fail ends the node's part: nothing that is under way is known to have happened.

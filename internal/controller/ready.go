@@ -58,7 +58,7 @@ func (l *loop) observe() {
 	}
 	lost := status.Lead == raft.None && l.known != raft.None && status.RaftState != raft.StateFollower
 	if status.Lead != l.known || status.GetTerm() != l.knownTerm {
-		l.known, l.knownTerm = status.Lead, status.GetTerm()
+		l.known, l.knownTerm, l.leaderHeard = status.Lead, status.GetTerm(), l.o.Clock.Now()
 		l.lead(status.Lead, status.GetTerm())
 	}
 	if lost {

@@ -72,3 +72,25 @@ func TestTwoUnregisteredUnheard(t *testing.T) {
 		l.converged()
 	})
 }
+
+// TestLearnerUnregisteredUnheard: a broker that does not vote, and is removed while it is cut off, does not wait for ever for the
+// controller of that time, who is another now.
+func TestLearnerUnregisteredUnheard(t *testing.T) {
+	alive(t, 63, 3, time.Second, nil, func(t *testing.T, l *lives) {
+		m := l.add(4, nil, l.machines[0].address)
+		m.start()
+		l.formed()
+		l.leads(l.machines[0])
+		l.converged()
+		l.net.set(func() { l.net.cut[4] = true })
+		if err := l.machines[0].controller().UnregisterBroker(t.Context(), 4); err != nil {
+			t.Fatal(err)
+		}
+		l.machines[0].controller().inbox.post(func() { l.machines[0].controller().loop.giveUpLeadership("the test") })
+		l.eventually("another leads", time.Minute, func() bool { return l.machines[0].controller().Controller() > 1 })
+		time.Sleep(3 * time.Second)
+		l.net.set(func() { clear(l.net.cut) })
+		l.formed()
+		l.converged()
+	})
+}

@@ -91,6 +91,9 @@ func (m *consumerMember) join() bool {
 
 func (m *consumerMember) heartbeat() {
 	req := m.request()
+	if req.Topics != nil {
+		m.renounce()
+	}
 	began := time.Now()
 	resp, err := m.ask(req, callLimit)
 	if err != nil {
@@ -110,6 +113,8 @@ func (m *consumerMember) heartbeat() {
 	m.beat = time.Duration(r.HeartbeatIntervalMillis) * time.Millisecond
 	if r.Assignment != nil {
 		m.assigned(r.Assignment)
+	} else {
+		m.take()
 	}
 	m.reconcile()
 	m.publish(m.settled())
@@ -135,13 +140,34 @@ func (m *consumerMember) assigned(a *kmsg.ConsumerGroupHeartbeatResponseAssignme
 		return cmp.Or(slices.Compare(a.topic[:], b.topic[:]), cmp.Compare(a.partition, b.partition))
 	})
 	m.trace.note("%s is to own %v and %d of others in epoch %d, and owns %v and %d", m.membership, target, len(wanted), m.epoch, m.owned, len(m.others))
-	for _, q := range target {
+	m.renounce()
+	m.target, m.wanted = target, wanted
+	m.take()
+}
+
+// take notes what the coordinator has given to it.
+func (m *consumerMember) take() {
+	for _, q := range m.target {
 		m.group.given(m.membership, place{m.topicID, q})
 	}
-	for _, o := range wanted {
+	for _, o := range m.wanted {
 		m.group.given(m.membership, o)
 	}
-	m.target, m.wanted = target, wanted
+}
+
+// renounce lets go of what it was given and has not got: when it says what it has, it will not take more because of an answer from
+// before.
+func (m *consumerMember) renounce() {
+	for _, q := range m.target {
+		if !slices.Contains(m.owned, q) {
+			m.group.released(m.membership, place{m.topicID, q})
+		}
+	}
+	for _, o := range m.wanted {
+		if !slices.Contains(m.others, o) {
+			m.group.released(m.membership, o)
+		}
+	}
 }
 
 // reconcile lets go of what it is not to own, after a commit, and takes what it is given, as soon as it knows where to begin.

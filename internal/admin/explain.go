@@ -92,6 +92,10 @@ func explain(c Cluster, img *metadata.Image, t *metadata.Topic, p *metadata.Part
 		}
 	}
 	e.WaitsFor = append(e.WaitsFor, x.waits()...)
+	if q := c.Quorum(); q.Controller == kafka.NoLeader {
+		e.WaitsFor = append(e.WaitsFor, fmt.Sprintf("node %d knows of no controller: until there is one no leader and no in-sync set changes; it needs %d of the voters %s",
+			c.Self(), len(q.Voters)/2+1, brokers(q.Voters)))
+	}
 	return e
 }
 

@@ -116,6 +116,13 @@ func TestExplainLive(t *testing.T) {
 	}
 }
 
+// Without a controller nothing changes any more: that is what everything waits for.
+func TestExplainWithoutAController(t *testing.T) {
+	f := three()
+	f.mu.quorum.Controller = kafka.NoLeader
+	wants(t, explained(t, f, 0), "the in-sync set is not whole", "node 1 knows of no controller")
+}
+
 // Where the history is full, the oldest change that is known may not be the first of its kind.
 func TestExplainOldHistory(t *testing.T) {
 	f := three()

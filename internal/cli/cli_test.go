@@ -42,6 +42,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"start", "--config", bad}, 2, bad + ":2: unknown key num.partition"},
 		{[]string{"start", "--config", bad + ".none"}, 2, "--config: open " + bad + ".none"},
 		{[]string{"start", "--kafka", "tls://127.0.0.1:0"}, 2, "needs tls.cert and tls.key"},
+		{[]string{"topic", "list", "--timeout", "0s"}, 2, "--timeout 0s: want at least 1s"},
+		{[]string{"topic", "list", "-b", ""}, 2, "--bootstrap is empty"},
 		{[]string{"start", "--log-level", "loud"}, 2, "--log-level: log.level: \"loud\" is none of"},
 	} {
 		code, stdout, stderr := run(tc.args...)
@@ -49,6 +51,26 @@ func TestUsage(t *testing.T) {
 			t.Errorf("chronik %s: exit code %d, want %d with %q:\n%s%s", strings.Join(tc.args, " "), code, tc.code, tc.want, stdout, stderr)
 		}
 	}
+}
+
+// The flags of every command's help fit into 80 columns.
+func TestFlagsFitTheScreen(t *testing.T) {
+	var check func(c *cobra.Command)
+	check = func(c *cobra.Command) {
+		if c.Runnable() {
+			_, out, _ := run(append(strings.Fields(c.CommandPath())[1:], "--help")...)
+			_, flags, _ := strings.Cut(out, "Flags:\n")
+			for line := range strings.Lines(flags) {
+				if len([]rune(line)) > helpColumns+1 {
+					t.Errorf("%s: %d columns: %s", c.CommandPath(), len(line)-1, line)
+				}
+			}
+		}
+		for _, sub := range c.Commands() {
+			check(sub)
+		}
+	}
+	check(newRoot())
 }
 
 // Each command says by example how it is used.

@@ -31,6 +31,7 @@ type clientFlags struct {
 	timeout   time.Duration
 	json      bool
 	flags     *pflag.FlagSet
+	answered  bool // some broker has answered
 }
 
 // defaultBootstrap is what they ask first, and where a node listens that was told nothing.
@@ -38,6 +39,9 @@ const defaultBootstrap = "127.0.0.1:9092"
 
 // nearBootstrap is asked in turn where nobody says whom to ask: the first nodes of `chronik dev`, one of which may be down.
 var nearBootstrap = []string{defaultBootstrap, "127.0.0.1:9093", "127.0.0.1:9094"}
+
+// timeoutMin is the least that --timeout may be.
+const timeoutMin = time.Second
 
 // envBootstrap is where the commands look for a broker without --bootstrap.
 const envBootstrap = "CHRONIK_BOOTSTRAP"
@@ -79,7 +83,13 @@ func (c *clientFlags) seeds() []string {
 
 // open connects. The client retries for as long as --timeout.
 func (c *clientFlags) open(opts ...kgo.Opt) (*kgo.Client, error) {
-	all := append(bench.QuickFailover(), kgo.SeedBrokers(c.seeds()...), kgo.ClientID("chronik-cli"), kgo.RetryTimeout(c.timeout), kgo.RecordDeliveryTimeout(c.timeout))
+	if c.timeout < timeoutMin {
+		return nil, usage(fmt.Errorf("--timeout %v: want at least %v", c.timeout, timeoutMin))
+	}
+	if len(c.bootstrap) == 0 {
+		return nil, usage(errors.New("--bootstrap is empty: want HOST:PORT of at least one broker"))
+	}
+	all := append(bench.QuickFailover(), kgo.RequestTimeoutOverhead(min(c.timeout, 10*time.Second)), kgo.SeedBrokers(c.seeds()...), kgo.ClientID("chronik-cli"), kgo.RetryTimeout(c.timeout), kgo.RecordDeliveryTimeout(c.timeout))
 	if c.tls || c.ca != "" {
 		conf, err := c.tlsConfig()
 		if err != nil {
@@ -117,6 +127,7 @@ func (c *clientFlags) ping(ctx context.Context, client *kgo.Client) error {
 	if err := client.Ping(ctx); err != nil {
 		return c.explain(err)
 	}
+	c.answered = true
 	return nil
 }
 
@@ -126,6 +137,9 @@ func (c *clientFlags) explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case c.answered && (errors.As(err, &op) && op.Op == "dial" || errors.Is(err, context.DeadlineExceeded)):
+		return fmt.Errorf("not done within --timeout %v: %w\nA broker answers, but others that this needs may not: `chronik cluster status` shows which do, and whether there is a controller",
+			c.timeout, err)
 	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no broker answers at %s: %w\nIs a node running? `chronik start` starts one; --bootstrap names another", strings.Join(c.bootstrap, ", "), err)
 	case errors.Is(err, kerr.UnknownTopicOrPartition):

@@ -1,12 +1,33 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 )
+
+// Whoever has heard from a broker is not told that none answers.
+func TestWhatIsNotDoneInTime(t *testing.T) {
+	c := &clientFlags{timeout: 5 * time.Second, bootstrap: []string{"here:1"}}
+	dial := &net.OpError{Op: "dial", Err: errors.New("refused")}
+	for _, err := range []error{fmt.Errorf("create b: %w", context.DeadlineExceeded), dial} {
+		c.answered = false
+		if got := c.explain(err).Error(); !strings.Contains(got, "no broker answers at here:1") || !strings.Contains(got, "chronik start") {
+			t.Error(got)
+		}
+		c.answered = true
+		if got := c.explain(err).Error(); !strings.Contains(got, "not done within --timeout 5s") || !strings.Contains(got, "chronik cluster status") {
+			t.Error(got)
+		}
+	}
+}
 
 // A cluster of `chronik dev` is found without --bootstrap although its first node is down; who is named is asked, and nobody else.
 func TestSeeds(t *testing.T) {

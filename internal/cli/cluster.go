@@ -80,12 +80,7 @@ func (c *clusterFlags) find(ctx context.Context) ([]httpNode, error) {
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	addrs := make([]string, len(meta.Brokers))
-	var group sync.WaitGroup
-	for i, b := range meta.Brokers {
-		group.Go(func() { addrs[i] = httpOf(ctx, adm, b) })
-	}
-	group.Wait()
+	addrs := httpOfAll(ctx, adm, meta.Brokers)
 	for i, b := range meta.Brokers {
 		if addrs[i] != "" {
 			found = append(found, httpNode{b.NodeID, addrs[i]})
@@ -97,10 +92,32 @@ func (c *clusterFlags) find(ctx context.Context) ([]httpNode, error) {
 	return found, nil
 }
 
-// httpOf is the HTTP address that a broker has configured, "" if it does not say.
-func httpOf(ctx context.Context, adm *kadm.Client, b kadm.BrokerDetail) string {
+// httpOfAll is the HTTP address of each broker, "" of those that do not say within nodePatience. The client's end ends what is
+// left: it does not give up a connection that is made before the other end has answered.
+func httpOfAll(ctx context.Context, adm *kadm.Client, brokers []kadm.BrokerDetail) []string {
 	ctx, cancel := context.WithTimeout(ctx, nodePatience)
 	defer cancel()
+	type answer struct {
+		at   int
+		addr string
+	}
+	answers, addrs := make(chan answer, len(brokers)), make([]string, len(brokers))
+	for i, b := range brokers {
+		go func() { answers <- answer{i, httpOf(ctx, adm, b)} }()
+	}
+	for range brokers {
+		select {
+		case a := <-answers:
+			addrs[a.at] = a.addr
+		case <-ctx.Done():
+			return addrs
+		}
+	}
+	return addrs
+}
+
+// httpOf is the HTTP address that a broker has configured, "" if it does not say.
+func httpOf(ctx context.Context, adm *kadm.Client, b kadm.BrokerDetail) string {
 	configs, err := adm.DescribeBrokerConfigs(ctx, b.NodeID)
 	if err != nil {
 		return ""
@@ -233,8 +250,8 @@ func printStatus(cmd *cobra.Command, v *admin.ClusterView, errs []error) error {
 	if len(v.Learners) > 0 {
 		learners = ", learners " + idsOf(v.Learners)
 	}
-	if _, err := fmt.Fprintf(w, "cluster %s: %d of %d brokers live, %s, voters %s%s, metadata at %d\n%d topics, %d partitions: %d under-replicated, %d below min.insync.replicas, %d without a leader\n\n",
-		v.ClusterID, liveOf(v), len(v.Brokers), controller, idsOf(v.Voters), learners, v.Offset, v.Topics, v.Partitions, v.UnderReplicated, v.UnderMinISR, v.Offline); err != nil {
+	if _, err := fmt.Fprintf(w, "cluster %s: %d of %d brokers live, %s, voters %s%s, metadata at %d\n%s, %s: %d under-replicated, %d below min.insync.replicas, %d without a leader\n\n",
+		v.ClusterID, liveOf(v), len(v.Brokers), controller, idsOf(v.Voters), learners, v.Offset, countOf(v.Topics, "topic"), countOf(v.Partitions, "partition"), v.UnderReplicated, v.UnderMinISR, v.Offline); err != nil {
 		return err
 	}
 	var rows [][]string
@@ -255,12 +272,25 @@ func printStatus(cmd *cobra.Command, v *admin.ClusterView, errs []error) error {
 	if err := printTable(w, []string{"NODE", "STATE", "FOR", "LEADS", "IN SYNC", "METADATA", "KAFKA", "RACK", "WHY"}, rows); err != nil {
 		return err
 	}
+	if v.Controller < 0 {
+		if _, err := fmt.Fprintf(w, "\nWithout a controller nothing can be changed and nobody takes over: it needs %d of the voters %s to run and to reach one another.\n",
+			len(v.Voters)/2+1, idsOf(v.Voters)); err != nil {
+			return err
+		}
+	}
 	for _, err := range errs {
 		if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "chronik: %v\n", err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func countOf(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 func liveOf(v *admin.ClusterView) int {

@@ -150,7 +150,7 @@ func TestDevCluster(t *testing.T) {
 	runSteps(t, addr, []step{
 		{args: "topic create orders", want: "=created orders: 2 partitions, 3 replicas\n"},
 		{stdin: "hello\n", args: "produce orders -p 0", want: "="},
-		{args: "cluster status", want: "1 topics, 2 partitions: 0 under-replicated, 0 below min.insync.replicas, 0 without a leader"},
+		{args: "cluster status", want: "1 topic, 2 partitions: 0 under-replicated, 0 below min.insync.replicas, 0 without a leader"},
 		{args: "cluster status --json", want: `"voters": [`},
 		{args: "explain orders/0", want: "waits for nothing"},
 		{args: "explain orders/0", want: "high watermark 1"},

@@ -97,7 +97,11 @@ func printExplanation(w io.Writer, e *admin.Explanation) error {
 		}
 		p.line("  not %d    %s%s", a.Broker, a.Why, eligible)
 	}
-	if len(e.WaitsFor) == 0 {
+	switch {
+	case len(e.WaitsFor) > 0:
+	case e.Leader >= 0 && e.Leader != e.Node:
+		p.line("  waits for nothing that node %d knows of; what its leader, node %d, knows was not to be had", e.Node, e.Leader)
+	default:
 		p.line("  waits for nothing")
 	}
 	for _, what := range e.WaitsFor {

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // The exit codes, as `chronik help` tells them.
@@ -16,6 +18,9 @@ const (
 	exitFatal   = 3 // a node stopped because it could no longer make data durable
 	exitCut     = 4 // a node's clean stop was cut short: a second signal, or shutdown.max.ms
 )
+
+// helpColumns is how wide the flags of a command's help are.
+const helpColumns = 80
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -80,6 +85,9 @@ longer make data durable; 4 a node's clean stop was cut short.`,
 		return usage(fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath()))
 	})
 	root.AddCommand(commands()...)
+	cobra.AddTemplateFunc("wrapped", func(flags *pflag.FlagSet) string { return flags.FlagUsagesWrapped(helpColumns) })
+	root.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", "wrapped .LocalFlags", ".InheritedFlags.FlagUsages", "wrapped .InheritedFlags").
+		Replace(root.UsageTemplate()))
 	argumentErrors(root)
 	return root
 }

@@ -53,7 +53,8 @@ func patiently[R any](t *testing.T, run func(d time.Duration) (R, error), done f
 	return r
 }
 
-func some(r *Report) bool { return r.Records > 0 }
+// some is whether a run has something to show: on a busy machine nothing may be answered after the warm-up, and so timed.
+func some(r *Report) bool { return r.Records > 0 && r.P50 > 0 }
 
 func TestProduceIsReadBack(t *testing.T) {
 	for _, driver := range []string{DriverRaw, DriverClient} {

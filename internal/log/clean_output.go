@@ -136,6 +136,8 @@ func (o *cleanOutput) finish() (data, index vfs.File, err error) {
 			return nil, nil, err
 		}
 		_ = file.Close()
+	} else if err := removeFile(l.o.FS, s.abortedPath()+cleanedSuffix); err != nil { // of an earlier cleaning: it would be moved along
+		return nil, nil, err
 	}
 	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
 		return nil, nil, err

@@ -224,7 +224,8 @@ func (l *Log) EpochsIn(from, to kafka.Offset) []EpochOffset {
 	return found
 }
 
-// Swaps rises whenever cleaned segments take the place of others.
+// Swaps rises whenever segments leave the log: cleaned ones take their place, or they are deleted or cut. What was found out
+// about the log before and after does not go together then.
 func (l *Log) Swaps() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -49,7 +49,8 @@ type Log struct {
 		recent      recentBatches
 		hints       readHints
 		cleaner     cleanerState
-		swaps       uint64 // raised where cleaned segments take the place of others
+		cutting     bool   // a cut is logged, or about to be, and not done: no segment may be replaced
+		swaps       uint64 // raised where segments leave the log; see Swaps
 		recovering  bool   // FinishRecovery is still to come
 		failed      bool
 		closed      bool
@@ -285,6 +286,9 @@ func (l *Log) Close() error {
 func (l *Log) Delete() error {
 	segments, done := l.close()
 	defer done()
+	l.mu.Lock()
+	l.mu.swaps++
+	l.mu.Unlock()
 	for _, s := range segments {
 		s.data.remove()
 		s.indexFile.remove()

@@ -160,7 +160,7 @@ func (l *Log) removeStrays(keep map[string]bool) error {
 		return err
 	}
 	for _, name := range names {
-		stray := path.Ext(name) == tempSuffix || path.Ext(name) == cleanedSuffix
+		stray := path.Ext(name) == tempSuffix || path.Ext(name) == cleanedSuffix || name == swapName // a swap that counts is done
 		for _, suffix := range []string{dataSuffix, indexSuffix, abortedSuffix} {
 			if _, ok := parseName(name, suffix); ok {
 				stray = true

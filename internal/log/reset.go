@@ -142,8 +142,10 @@ func (l *Log) reset(offset kafka.Offset) error {
 	}
 	gone, snapshots, recovering := l.mu.segments, l.mu.snapshots, l.mu.recovering
 	l.mu.segments, l.mu.snapshots = nil, nil
+	l.mu.cutting = false
 	l.mu.logStart, l.mu.end = offset, offset
 	l.mu.generation++
+	l.mu.swaps++
 	l.mu.synced = Checkpoint{Segment: offset, EndOffset: offset}
 	l.mu.epochs, l.mu.epochsDirty = nil, true
 	l.mu.producers = producers{end: offset}

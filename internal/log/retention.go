@@ -48,6 +48,7 @@ func (l *Log) DropBelowLogStart() (int64, error) {
 	gone := slices.Clone(l.mu.segments[:n])
 	l.mu.segments = slices.Delete(l.mu.segments, 0, n)
 	if n > 0 {
+		l.mu.swaps++
 		if first := l.mu.segments[0]; l.mu.synced.Segment < first.base {
 			l.mu.synced.Segment, l.mu.synced.Position, l.mu.synced.EndOffset = first.base, 0, first.base
 		}

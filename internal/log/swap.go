@@ -12,7 +12,7 @@ import (
 	"chronik/internal/vfs"
 )
 
-// Compaction puts one segment in the place of several (docs/format/swap.md). The new files are written aside, synced, and
+// Compaction puts one segment in the place of several (docs/format/cleaner.md). The new files are written aside, synced, and
 // their names too; then a swap file that names what is to happen is made durable: before that nothing has happened, and
 // after it everything will. Then the files are moved, those replaced are removed, and last the swap file, each step durable
 // before the next begins. Opening a log does what is left to do.
@@ -25,11 +25,12 @@ const (
 
 // swapPlan is the content of a swap file.
 type swapPlan struct {
-	base    kafka.Offset   // of the new segment, and of the first that it replaces
-	end     kafka.Offset   // exclusive
-	size    int64          // of its data, bytes
-	aborted bool           // it has a transaction index
-	others  []kafka.Offset // bases of the other segments that it replaces
+	base       kafka.Offset   // of the new segment, and of the first that it replaces
+	end        kafka.Offset   // exclusive
+	size       int64          // of its data, bytes
+	generation uint64         // of the log
+	aborted    bool           // it has a transaction index
+	others     []kafka.Offset // bases of the other segments that it replaces
 }
 
 func (p *swapPlan) encode() []byte {
@@ -45,7 +46,7 @@ func (p *swapPlan) encode() []byte {
 	b = be.AppendUint64(b, uint64(p.base))
 	b = be.AppendUint64(b, uint64(p.end))
 	b = be.AppendUint64(b, uint64(p.size))
-	b = be.AppendUint64(b, 0)
+	b = be.AppendUint64(b, p.generation)
 	for _, o := range p.others {
 		b = be.AppendUint64(b, uint64(o))
 	}
@@ -57,7 +58,8 @@ func decodeSwap(b []byte) (p swapPlan, err error) {
 		return p, err
 	}
 	be := binary.BigEndian
-	p = swapPlan{base: kafka.Offset(be.Uint64(b[16:])), end: kafka.Offset(be.Uint64(b[24:])), size: int64(be.Uint64(b[32:])), aborted: be.Uint16(b[10:])&1 != 0}
+	p = swapPlan{base: kafka.Offset(be.Uint64(b[16:])), end: kafka.Offset(be.Uint64(b[24:])), size: int64(be.Uint64(b[32:])),
+		generation: be.Uint64(b[40:]), aborted: be.Uint16(b[10:])&1 != 0}
 	n := be.Uint32(b[12:])
 	if int64(len(b)) != swapFixed+8*int64(n)+4 || p.base < 0 || p.end <= p.base || p.size <= 0 {
 		return p, errors.New("its fields or its size are impossible")
@@ -135,6 +137,11 @@ func (l *Log) finishSwap(names []string) ([]string, error) {
 	if err != nil {
 		return nil, &Corruption{File: l.swapPath(), Offset: kafka.NoOffset, Reason: err.Error()}
 	}
+	if c := l.o.Checkpoint; c != nil && c.Generation != p.generation {
+		// It is of what was there before a reset, or of an earlier log of the same partition, of which a power loss brought the
+		// directory back: all segments that it names are strays.
+		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == swapName }), nil
+	}
 	data := l.finalPath(p.base, dataSuffix)
 	if slices.Contains(names, path.Base(data)+cleanedSuffix) {
 		data += cleanedSuffix
@@ -176,7 +183,7 @@ var ErrOvertaken = errors.New("the log was cut, reset or deleted from meanwhile"
 func (l *Log) swap(out *segment, inputs []*segment, generation uint64, data, index vfs.File) error {
 	l.maintenance <- struct{}{}
 	defer func() { <-l.maintenance }()
-	p := swapPlan{base: out.base, end: out.end, size: out.size, aborted: len(out.aborted) > 0}
+	p := swapPlan{base: out.base, end: out.end, size: out.size, generation: generation, aborted: len(out.aborted) > 0}
 	for _, s := range inputs[1:] {
 		p.others = append(p.others, s.base)
 	}
@@ -224,7 +231,7 @@ func (l *Log) replaceableLocked(inputs []*segment, generation uint64) (int, erro
 	}
 	at := slices.Index(l.mu.segments, inputs[0])
 	last := inputs[len(inputs)-1]
-	if l.mu.generation != generation || at < 0 || at+len(inputs) >= len(l.mu.segments) ||
+	if l.mu.cutting || l.mu.generation != generation || at < 0 || at+len(inputs) >= len(l.mu.segments) ||
 		!slices.Equal(l.mu.segments[at:at+len(inputs)], inputs) || l.mu.synced.Segment < last.end {
 		return 0, ErrOvertaken
 	}

@@ -111,6 +111,10 @@ func (l *Log) loadAborted(s *segment) error {
 // rebuildAborted derives a segment's aborted transactions from the whole log before its end.
 func (l *Log) rebuildAborted(s *segment) ([]AbortedTransaction, error) {
 	l.mu.Lock()
+	if len(l.mu.segments) == 0 { // the log was reset meanwhile
+		l.mu.Unlock()
+		return nil, nil
+	}
 	first, end := l.mu.segments[0].base, s.end
 	l.mu.Unlock()
 	all, err := l.applyFrom(&producers{end: first}, first, end)

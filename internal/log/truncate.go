@@ -30,12 +30,16 @@ func (l *Log) StartEpoch(epoch kafka.LeaderEpoch, offset kafka.Offset) error {
 
 // StateAt is the state in which TruncateTo(offset) leaves the log, but for the generation, which that raises. To make a
 // truncation durable: Sync, log this state, truncate. Recovery opens the log at it, whether the files were cut already or
-// not, and truncates again. The caller orders it among appends.
+// not, and truncates again. The state names a place in a segment, so that until the truncation compaction replaces none. The
+// caller orders it among appends.
 func (l *Log) StateAt(offset kafka.Offset) (Checkpoint, error) {
+	l.maintenance <- struct{}{}
+	defer func() { <-l.maintenance }()
 	l.mu.Lock()
 	c := l.syncedLocked()
 	end := l.mu.end
 	err := l.usableLocked(false)
+	l.mu.cutting = err == nil && offset < end
 	l.mu.Unlock()
 	if err != nil || offset >= end {
 		return c, err
@@ -43,6 +47,9 @@ func (l *Log) StateAt(offset kafka.Offset) (Checkpoint, error) {
 	at := place{offset: offset}
 	if offset >= c.LogStart {
 		if at, err = l.cutAt(offset); err != nil {
+			l.mu.Lock()
+			l.mu.cutting = false
+			l.mu.Unlock()
 			return c, err
 		}
 		if at.s == nil { // all batches go, and offsets stay
@@ -69,6 +76,7 @@ func (l *Log) TruncateTo(offset kafka.Offset) (kafka.Offset, error) {
 		return 0, err
 	}
 	logStart, end := l.mu.logStart, l.mu.end
+	l.mu.cutting = false
 	l.mu.Unlock()
 	if offset < logStart {
 		return offset, l.reset(offset)
@@ -215,6 +223,7 @@ func (l *Log) truncate(at place, cut *segment) error {
 	}
 	l.mu.end = at.offset
 	l.mu.generation++
+	l.mu.swaps++
 	if c := &l.mu.synced; c.EndOffset > at.offset {
 		c.Segment, c.Position, c.EndOffset = s.base, at.position, at.offset
 	}

@@ -47,8 +47,8 @@ func (p *Partition) Fetch(r FetchRequest) (FetchResult, error) {
 }
 
 // fetchSlice reads below the high watermark. Records and aborted transactions are those of one state of the log: compaction
-// removes an abort marker with the records that it aborts, and a consumer that was told of one without the other would skip
-// too much or too little.
+// and retention remove an abort marker with the records that it aborts, and a consumer that was told of one without the other
+// would skip too much or too little.
 func (p *Partition) fetchSlice(r FetchRequest, res FetchResult, limit kafka.Offset) (FetchResult, error) {
 	for {
 		slice, err := p.disk.Read(r.From, r.MaxBytes, limit, r.MinOneBatch)
@@ -60,11 +60,12 @@ func (p *Partition) fetchSlice(r FetchRequest, res FetchResult, limit kafka.Offs
 			return res, nil
 		}
 		res.Aborted, err = p.aborted(r.From, slice.Next)
-		if err == nil && p.disk.Swaps() == slice.Swaps {
+		same := p.disk.Swaps() == slice.Swaps
+		if err == nil && same {
 			return res, nil
 		}
 		res.Records.Release()
-		if err != nil {
+		if same {
 			return FetchResult{}, err
 		}
 	}

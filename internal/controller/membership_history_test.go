@@ -85,19 +85,7 @@ func (h *membershipHistory) end() {
 	l := h.l
 	l.net.set(func() { l.net.loss = 0 })
 	h.converges()
-	want := min(3, len(l.machines))
-	if len(l.machines) < 3 {
-		want = 1
-	}
-	l.eventually("enough voters, all of them members", time.Minute, func() bool {
-		img := l.leader().controller().Image()
-		for _, v := range img.Voters() {
-			if b := img.Broker(v.ID); b == nil || b.Directory != v.Directory {
-				return false
-			}
-		}
-		return len(img.Voters()) >= want
-	})
+	h.votes()
 	l.converged()
 	img := l.image()
 	for _, name := range h.acked {
@@ -123,6 +111,24 @@ func (h *membershipHistory) end() {
 			ok = slices.Equal(want, got) && len(o.confState.GetVotersOutgoing()) == 0
 		})
 		return ok
+	})
+}
+
+// votes waits until there are as many voters as there ought to be, all of them members.
+func (h *membershipHistory) votes() {
+	l := h.l
+	want := 3
+	if len(l.machines) < 3 {
+		want = 1
+	}
+	l.eventually("enough voters, all of them members", time.Minute, func() bool {
+		img := l.leader().controller().Image()
+		for _, v := range img.Voters() {
+			if b := img.Broker(v.ID); b == nil || b.Directory != v.Directory {
+				return false
+			}
+		}
+		return len(img.Voters()) >= want
 	})
 }
 
@@ -331,6 +337,7 @@ func (h *membershipHistory) unheard(m *machine) {
 func (h *membershipHistory) wipe(m *machine) {
 	h.heal()
 	h.converges()
+	h.votes()
 	h.note("wipe %d", m.id)
 	old := m.p.directory
 	h.kill(m, nil)

@@ -128,7 +128,7 @@ func (b *Broker) Start(ctx context.Context) error {
 func (b *Broker) openListeners(context.Context) (err error) {
 	b.handlers = &api.Handlers{
 		NodeID: kafka.BrokerID(b.cfg.NodeID), Static: b.cfg, Config: b.live, Clock: b.deps.Clock,
-		Logger: b.log.With("component", "api"), APIs: api.Table(), Lost: b.lostSight,
+		Logger: b.log.With("component", "api"), APIs: api.Table(), Lost: b.lostSight, Volume: func() (int64, int64, error) { return b.store.Volume() },
 	}
 	opts := server.Options{
 		Handlers: b.handlers, Clock: b.deps.Clock, Logger: b.log.With("component", "server"), Listen: b.deps.Listen,

@@ -169,12 +169,21 @@ func (c *rawClient) close() {
 	}
 }
 
-// ask sends a request and decodes its answer. A connection that the node closes is no error.
+// ask sends a request and looks at its answer. A connection that the node closes is no error.
 func (c *rawClient) ask(r kmsg.Request) error {
+	resp, err := c.request(r)
+	if resp == nil || err != nil {
+		return err
+	}
+	return unknownErrors(reflect.ValueOf(resp).Elem())
+}
+
+// request sends a request and decodes its answer; nil where there is none or the node closes the connection.
+func (c *rawClient) request(r kmsg.Request) (kmsg.Response, error) {
 	if c.conn == nil {
 		conn, err := net.Dial("tcp", c.addr)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.conn, c.r = conn, bufio.NewReader(conn)
 	}
@@ -182,27 +191,27 @@ func (c *rawClient) ask(r kmsg.Request) error {
 	_ = c.conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.conn.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID("strange")).AppendRequest(nil, r, c.id)); err != nil {
 		c.close()
-		return nil
+		return nil, nil
 	}
 	if p, ok := r.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
 		c.close() // no answer, or a closed connection
-		return nil
+		return nil, nil
 	}
 	var head [8]byte
 	if _, err := io.ReadFull(c.r, head[:]); err != nil {
 		c.close()
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
-			return fmt.Errorf("no answer: %w", err)
+			return nil, fmt.Errorf("no answer: %w", err)
 		}
-		return nil
+		return nil, nil
 	}
 	body := make([]byte, int(binary.BigEndian.Uint32(head[:]))-4)
 	if _, err := io.ReadFull(c.r, body); err != nil {
-		return fmt.Errorf("half an answer: %w", err)
+		return nil, fmt.Errorf("half an answer: %w", err)
 	}
 	if got := int32(binary.BigEndian.Uint32(head[4:])); got != c.id {
-		return fmt.Errorf("answer %d to request %d", got, c.id)
+		return nil, fmt.Errorf("answer %d to request %d", got, c.id)
 	}
 	resp := r.ResponseKind()
 	resp.SetVersion(r.GetVersion())
@@ -210,9 +219,9 @@ func (c *rawClient) ask(r kmsg.Request) error {
 		body = body[1:]
 	}
 	if err := resp.ReadFrom(body); err != nil {
-		return fmt.Errorf("an answer that cannot be decoded: %w: %x", err, body)
+		return nil, fmt.Errorf("an answer that cannot be decoded: %w: %x", err, body)
 	}
-	return unknownErrors(reflect.ValueOf(resp).Elem())
+	return resp, nil
 }
 
 // unknownErrors finds UNKNOWN_SERVER_ERROR: it says that nobody thought of the case.

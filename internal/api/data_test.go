@@ -56,7 +56,7 @@ func startData(t testing.TB, fs vfs.FS, dir string, process byte, set ...string)
 	c := &dataCluster{controller: ctrl, store: s, cluster: &cluster{
 		t: t,
 		Handlers: &Handlers{NodeID: 1, Store: ctrl, Replicas: m, Static: cfg, Config: config.NewLive(cfg), Clock: clock.System{},
-			Logger: logger, APIs: Table()},
+			Logger: logger, APIs: Table(), Volume: s.Volume},
 		conn: &Conn{Listener: "127.0.0.1:9092", Local: Address{Host: "10.1.2.3", Port: 19092}},
 	}}
 	t.Cleanup(c.stop)

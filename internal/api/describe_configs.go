@@ -30,7 +30,7 @@ func (h *Handlers) describeConfigs(_ context.Context, r *Request) Reply {
 			resource := &req.Resources[i]
 			rr := kmsg.NewDescribeConfigsResponseResource()
 			rr.ResourceType, rr.ResourceName = resource.ResourceType, resource.ResourceName
-			entries, err := h.configEntries(img, resource)
+			entries, err := h.configEntries(img, r.Conn, resource)
 			if sure.err != nil && unknown(kafka.CodeOf(err)) {
 				err = sure.err
 			}
@@ -60,7 +60,7 @@ func (h *Handlers) thisBroker() metadata.Resource {
 	return metadata.Resource{Type: metadata.BrokerResource, Name: strconv.Itoa(int(h.NodeID))}
 }
 
-func (h *Handlers) configEntries(img *metadata.Image, resource *kmsg.DescribeConfigsRequestResource) ([]config.Entry, error) {
+func (h *Handlers) configEntries(img *metadata.Image, conn *Conn, resource *kmsg.DescribeConfigsRequestResource) ([]config.Entry, error) {
 	var entries []config.Entry
 	layers := h.layers(img)
 	name := resource.ResourceName
@@ -92,6 +92,9 @@ func (h *Handlers) configEntries(img *metadata.Image, resource *kmsg.DescribeCon
 				entries = append(entries, config.Entry{Key: &keys[i], Value: value, Set: true, Source: config.FromAllBrokers,
 					Synonyms: []config.Synonym{{Name: keys[i].Name, Value: value, Source: config.FromAllBrokers}}})
 			}
+		}
+		if name != "" {
+			entries = append(entries, h.told(img, conn)...)
 		}
 		return entries, nil
 	case kmsg.ConfigResourceTypeGroupConfig:

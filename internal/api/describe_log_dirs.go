@@ -9,11 +9,13 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"chronik/internal/kafka"
 	"chronik/internal/replica"
 )
 
-// describeLogDirs (key 35, KIP-113) tells how large this node's replicas are; v2 is flexible, v3 adds an error for all. v4 adds
-// the size of the file system, which is not known here. A node has one data directory.
+// describeLogDirs (key 35, KIP-113) tells how large this node's replicas are; v2 is flexible, v3 adds an error for all, v4 the
+// size of the file system (KIP-827), v5 whether the directory takes no new replicas (KIP-1066). A node has one data directory,
+// which takes them.
 func (h *Handlers) describeLogDirs(_ context.Context, r *Request) Reply {
 	req := r.Body.(*kmsg.DescribeLogDirsRequest)
 	return func(context.Context) Response {
@@ -22,6 +24,14 @@ func (h *Handlers) describeLogDirs(_ context.Context, r *Request) Reply {
 		dir.Dir = h.Static.DataDir
 		if abs, err := filepath.Abs(dir.Dir); err == nil {
 			dir.Dir = abs
+		}
+		if total, usable, err := h.Volume(); err == nil {
+			dir.TotalBytes, dir.UsableBytes = total, usable
+		} else {
+			h.Logger.Error("DescribeLogDirs: the size of the file system is unknown", "dir", dir.Dir, "error", err)
+			dir.ErrorCode = kafka.CodeOf(err)
+			resp.Dirs = append(resp.Dirs, dir)
+			return Response{Message: resp}
 		}
 		asked := askedReplicas(req)
 		for _, p := range h.sortedReplicas() {

@@ -22,6 +22,8 @@ type Handlers struct {
 	Config   *config.Live   // with what clients have changed since
 	Clock    clock.Clock
 	Logger   *slog.Logger
+	// Volume is the size of the data directory's file system and what of it is left, in bytes.
+	Volume func() (total, usable int64, err error)
 	// Lost tells whether this node has just lost sight of a broker: their connection ended a moment ago. nil: never.
 	Lost func(id kafka.BrokerID) bool
 	APIs []Key // what ApiVersions tells: Table(), given here because the table itself refers to the handlers

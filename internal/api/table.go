@@ -40,7 +40,7 @@ var table = []Key{
 	api(23, 2, 4, (*Handlers).offsetForLeaderEpoch),
 	api(32, 1, 4, (*Handlers).describeConfigs),
 	api(33, 0, 2, (*Handlers).alterConfigs),
-	api(35, 1, 3, (*Handlers).describeLogDirs),
+	api(35, 1, 5, (*Handlers).describeLogDirs),
 	api(37, 0, 3, (*Handlers).createPartitions),
 	api(42, 0, 2, (*Handlers).deleteGroups),
 	api(43, 0, 2, (*Handlers).electLeaders),

@@ -41,3 +41,15 @@ func (s *Store) noSpace() error {
 	}
 	return kafka.ErrKafkaStorageError.With("no space left in %s: free some, or lower disk.free.min.bytes (%d)", s.o.Dir, s.o.Config.FreeSpaceReserveBytes)
 }
+
+// Volume is the size of the file system that holds the data directory, and what of it an unprivileged writer may still use,
+// in bytes.
+func (s *Store) Volume() (total, usable int64, err error) {
+	if total, err = s.o.FS.Capacity(s.o.Dir); err != nil {
+		return 0, 0, storageError(err)
+	}
+	if usable, err = s.o.FS.Free(s.o.Dir); err != nil {
+		return 0, 0, storageError(err)
+	}
+	return total, usable, nil
+}

@@ -31,6 +31,7 @@ const (
 	OpStat
 	OpLock
 	OpFree
+	OpCapacity
 	OpDropCache
 
 	OpAny Operation = 1<<iota - 1
@@ -182,7 +183,7 @@ func (f *Fault) armed(op Operation, name string) bool {
 }
 
 var operationNames = [...]string{"open", "create", "read", "write", "truncate", "fsync", "fsync directory", "rename",
-	"remove", "mkdir", "readdir", "stat", "lock", "statfs", "fadvise"}
+	"remove", "mkdir", "readdir", "stat", "lock", "statfs of what is free", "statfs of all", "fadvise"}
 
 func (o Operation) String() string { return operationNames[bits.TrailingZeros32(uint32(o))] }
 
@@ -261,6 +262,13 @@ func (f *Fault) Free(name string) (int64, error) {
 		return 0, err
 	}
 	return f.under.Free(name)
+}
+
+func (f *Fault) Capacity(name string) (int64, error) {
+	if _, err := f.before(OpCapacity, name); err != nil {
+		return 0, err
+	}
+	return f.under.Capacity(name)
 }
 
 type faultFile struct {

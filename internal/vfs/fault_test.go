@@ -54,7 +54,8 @@ func TestFaultReachesEveryCall(t *testing.T) {
 	calls := []error{
 		second(f.Open("a")), second(f.OpenReadWrite("a")), second(f.Create("b")), f.Remove("a"), f.RemoveAll("a"),
 		f.Rename("a", "b"), f.MkdirAll("d"), second(f.ReadDir("/")), second(f.Stat("a")), f.SyncDir("/"),
-		second(f.Lock("l")), second(f.Free("/")), second(file.ReadAt(nil, 0)), second(file.WriteAt(nil, 0)),
+		second(f.Lock("l")), second(f.Free("/")), second(f.Capacity("/")),
+		second(file.ReadAt(nil, 0)), second(file.WriteAt(nil, 0)),
 		file.Truncate(0), file.Sync(), file.Datasync(), file.DropCache(0, 0),
 	}
 	for i, err := range calls {

@@ -266,7 +266,12 @@ func (l *memLock) Close() error {
 	return nil
 }
 
-func (m *Mem) Free(name string) (int64, error) {
+func (m *Mem) Free(name string) (int64, error) { return m.statfs(name, m.disk.free) }
+
+func (m *Mem) Capacity(name string) (int64, error) { return m.statfs(name, m.disk.size) }
+
+// statfs tells something of the disk, counted under its lock.
+func (m *Mem) statfs(name string, count func() int64) (int64, error) {
 	if err := m.enter("statfs", name); err != nil {
 		return 0, err
 	}
@@ -274,5 +279,5 @@ func (m *Mem) Free(name string) (int64, error) {
 	if _, err := m.disk.find(name); err != nil {
 		return 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
 	}
-	return m.disk.free(), nil
+	return count(), nil
 }

@@ -44,11 +44,13 @@ func (d *disk) newNode(dir bool) *node {
 }
 
 // free is the room left, in bytes.
-func (d *disk) free() int64 {
+func (d *disk) free() int64 { return max(0, d.size()-d.used*pageSize) }
+
+func (d *disk) size() int64 {
 	if d.capacity == 0 {
 		return math.MaxInt64 / 4
 	}
-	return max(0, d.capacity-d.used*pageSize)
+	return d.capacity
 }
 
 func (d *disk) find(name string) (*node, error) {

@@ -248,6 +248,9 @@ func TestNoSpace(t *testing.T) {
 	if free := must[int64](t)(m.Free("/")); free != 0 {
 		t.Errorf("free %d", free)
 	}
+	if capacity := must[int64](t)(m.Capacity("/")); capacity != 4*pageSize {
+		t.Errorf("capacity %d", capacity)
+	}
 	must[int](t)(f.WriteAt([]byte("over what is there"), 100)) // needs no room
 	check(t, m.Remove("a"))
 	must[int](t)(f.WriteAt(make([]byte, 2*pageSize), 2*pageSize))

@@ -174,12 +174,13 @@ func TestOSLockExcludes(t *testing.T) {
 	check(t, again.Close())
 }
 
-func TestOSFreeAndSyncDirNameThePath(t *testing.T) {
-	if free, err := (OS{}).Free(t.TempDir()); err != nil || free <= 0 {
-		t.Errorf("free %d, %v", free, err)
+func TestOSSpaceAndSyncDirNameThePath(t *testing.T) {
+	free, err := (OS{}).Free(t.TempDir())
+	if capacity := must[int64](t)(OS{}.Capacity(t.TempDir())); err != nil || free <= 0 || capacity < free {
+		t.Errorf("free %d of %d, %v", free, capacity, err)
 	}
 	missing := t.TempDir() + "/missing"
-	for _, err := range []error{second(OS{}.Free(missing)), OS{}.SyncDir(missing)} {
+	for _, err := range []error{second(OS{}.Free(missing)), second(OS{}.Capacity(missing)), OS{}.SyncDir(missing)} {
 		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
 			t.Errorf("%v", err)
 		}

@@ -83,14 +83,24 @@ func (OS) Lock(name string) (io.Closer, error) {
 }
 
 func (OS) Free(name string) (int64, error) {
-	var st unix.Statfs_t
+	st, err := statfs(name)
+	return int64(st.Bavail) * int64(st.Bsize), err
+}
+
+func (OS) Capacity(name string) (int64, error) {
+	st, err := statfs(name)
+	return int64(st.Blocks) * int64(st.Bsize), err
+}
+
+func statfs(name string) (unix.Statfs_t, error) {
 	for {
+		var st unix.Statfs_t
 		err := unix.Statfs(name, &st)
 		if err == nil {
-			return int64(st.Bavail) * int64(st.Bsize), nil
+			return st, nil
 		}
 		if !errors.Is(err, syscall.EINTR) {
-			return 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
+			return unix.Statfs_t{}, &fs.PathError{Op: "statfs", Path: name, Err: err}
 		}
 	}
 }

@@ -33,6 +33,8 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 	// Free is the space left for an unprivileged writer on the file system that holds name, in bytes.
 	Free(name string) (int64, error)
+	// Capacity is the size of the file system that holds name, in bytes.
+	Capacity(name string) (int64, error)
 }
 
 // Info describes a file.

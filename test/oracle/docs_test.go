@@ -24,6 +24,7 @@ var notAsked = []string{
 	"**min.insync.replicas** has no value of its own among the brokers' dynamic defaults, which Apache Kafka sets when it enables eligible leader replicas.",
 	"**Produce** refuses a batch whose offset deltas have gaps (INVALID_RECORD), one that takes more than 256 MiB when it is decompressed, and names at most 128 bad records of a batch; Apache Kafka numbers the first anew, has no such limit, and names all.",
 	"**group.initial.rebalance.delay.ms** is 100 ([why](decisions/2026-11-22-group-initial-rebalance-delay.md)); Apache Kafka has 3000.",
+	"**Regular expressions** of consumer groups (KIP-848) count from the first answer on; Apache Kafka resolves a new one later, so that its topics come with the next heartbeat.",
 	"**Regular expressions** of consumer groups (KIP-848) never match internal topics, which Apache Kafka's coordinator does not leave out: `.*` would consume `__consumer_offsets`, and the commits of that.",
 	"**InitProducerId** has IDs from the start; Apache Kafka's first requests after its start are COORDINATOR_LOAD_IN_PROGRESS.",
 	"**APIs** that are not in api.md are not there: transactions, access control, quotas, and those among brokers.",

@@ -36,6 +36,16 @@ func describe(s *pair.Side, kind kmsg.ConfigResourceType, name string, keys ...s
 	})
 }
 
+// whereABrokerIs asks for what clients look up under Kafka's names alone; the values are each side's own.
+func whereABrokerIs(s *pair.Side) {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName, r.ConfigNames = brokerKind, fmt.Sprint(s.Broker), []string{"advertised.listeners", "broker.id", "listeners", "log.dirs"}
+	req.Resources = append(req.Resources, r)
+	pair.Call[*kmsg.DescribeConfigsResponse](s, 4, req)
+	s.Without("Value", "IsDefault", "Documentation")
+}
+
 type change struct {
 	key   string
 	op    kmsg.IncrementalAlterConfigOp
@@ -133,6 +143,7 @@ func brokers(s *pair.Side) {
 	describe(s, brokerKind, "", "message.max.bytes")
 	describe(s, brokerKind, fmt.Sprint(s.Broker), "message.max.bytes", "num.partitions", "log.retention.hours", "log.retention.ms", "log.segment.bytes",
 		"auto.create.topics.enable", "group.max.session.timeout.ms", "fetch.max.bytes")
+	whereABrokerIs(s)
 	describe(s, brokerKind, "7", "message.max.bytes")
 	describe(s, brokerKind, "x", "message.max.bytes")
 	describe(s, 99, "x", "message.max.bytes")

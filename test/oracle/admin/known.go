@@ -15,6 +15,8 @@ var Known = []pair.Difference{
 		Why: "**Configuration** keys that chronik does not act on are INVALID_CONFIG by name, not stored (configuration.md lists those that there are); Apache Kafka keeps unknown broker keys for plugins."},
 	{Asked: `^DescribeConfigs .*"ResourceName":"compacted-not".*"retention.ms".*"IncludeSynonyms":true`, Field: `Resources.Configs.ConfigSynonyms: .*`,
 		Why: "**DescribeConfigs** names the second-choice broker key among a topic key's synonyms too (retention.ms from log.retention.hours); Apache Kafka leaves it out."},
+	{Asked: `^DescribeConfigs .*"ConfigNames":\["advertised.listeners"`, Field: `Resources.Configs.ReadOnly: false, not true`,
+		Why: "**DescribeConfigs** tells a broker's `listeners`, `advertised.listeners`, `log.dirs` and `broker.id`, which follow from chronik's own keys; all are read-only, while Apache Kafka lets clients change the listeners."},
 	{Asked: `^DescribeConfigs .*"CLIENT_METRICS`, Field: `Resources(.*)?: .*`,
 		Why: "**Configuration** is that of topics, brokers and groups; loggers and client metrics are INVALID_REQUEST."},
 }

@@ -24,6 +24,11 @@ type Request struct {
 	// before it runs the reply.
 	Ready func() bool
 
+	// Detached may be set by a handler that has copied what it needs of Body: neither the reply nor anybody else looks at it once the
+	// handler has returned. The server then gives back at once what the request takes of its memory for requests, of which others may
+	// be in need that the answer waits for: a JoinGroup is answered when all members have sent theirs.
+	Detached bool
+
 	produce *produce // room for what a Produce request needs on its way
 }
 

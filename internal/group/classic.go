@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"chronik/internal/kafka"
 )
 
@@ -173,12 +171,12 @@ func (g *classic) validate(memberID string, instance *string) *kafka.Error {
 }
 
 // supports tells whether a member with this protocol type and these protocols can be in the group.
-func (g *classic) supports(protocolType string, protocols []kmsg.JoinGroupRequestProtocol) bool {
+func (g *classic) supports(protocolType string, protocols []protocol) bool {
 	if g.state == Empty {
 		return protocolType != "" && len(protocols) > 0
 	}
-	return g.protocolType == protocolType && slices.ContainsFunc(protocols, func(p kmsg.JoinGroupRequestProtocol) bool {
-		return g.supported[p.Name] == len(g.members)
+	return g.protocolType == protocolType && slices.ContainsFunc(protocols, func(p protocol) bool {
+		return g.supported[p.name] == len(g.members)
 	})
 }
 

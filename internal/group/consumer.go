@@ -251,6 +251,20 @@ func (g *consumerGroup) classicMembers() int {
 	return n
 }
 
+// shareWith is with how many members a subscription is compared.
+const shareWith = 4
+
+// share is a list of topics, in the place of which another member's stands if it has the same: those of one application mostly do, and
+// may be many.
+func (g *consumerGroup) share(topics []string) []string {
+	for _, id := range g.order[:min(len(g.order), shareWith)] {
+		if mb := g.members[id]; slices.Equal(mb.topics, topics) {
+			return mb.topics
+		}
+	}
+	return topics
+}
+
 // sortedStrings copies, sorts and drops duplicates.
 func sortedStrings[S cmp.Ordered](in []S) []S {
 	out := slices.Clone(in)

@@ -131,7 +131,7 @@ func (m *Machine) joiningClassic(g *consumerGroup, r *JoinRequest, id string, un
 	if t := r.rebalanceTimeout(); t != -1 {
 		next.rebalanceTimeout = t
 	}
-	next.topics, next.regex = sortedStrings(sub.Topics), ""
+	next.topics, next.regex = g.share(sortedStrings(sub.Topics)), ""
 	next.clientID, next.clientHost = r.ClientID, r.ClientHost
 	next.classic = &classicMember{sessionTimeout: r.SessionTimeoutMillis, protocols: r.protocols}
 	j.next = &next

@@ -193,7 +193,7 @@ func (g *consumerGroup) joining(r *ConsumerHeartbeatRequest) (j joining, err err
 		next.assignor = r.ServerAssignor
 	}
 	if r.SubscribedTopicNames != nil {
-		next.topics = sortedStrings(r.SubscribedTopicNames)
+		next.topics = g.share(sortedStrings(r.SubscribedTopicNames))
 	}
 	if r.SubscribedTopicRegex != nil {
 		next.regex = *r.SubscribedTopicRegex

@@ -97,7 +97,7 @@ func (g *consumerGroup) readMember(id string, f *fields) func() {
 	})
 	return func() {
 		mb := g.replayed(id)
-		mb.instance, mb.rack, mb.clientID, mb.clientHost, mb.topics = instance, rack, clientID, clientHost, topics
+		mb.instance, mb.rack, mb.clientID, mb.clientHost, mb.topics = instance, rack, clientID, clientHost, g.share(topics)
 		mb.rebalanceTimeout, mb.assignor, mb.classic, mb.regex = rebalance, assignor, classic, ""
 		if pattern != nil {
 			mb.regex = *pattern

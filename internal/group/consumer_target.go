@@ -198,18 +198,39 @@ func (m *Machine) assignInput(g *consumerGroup) assign.Input {
 type subscriptions struct {
 	g      *consumerGroup
 	topics Topics
+	shared map[list][]kafka.TopicID
 	known  map[string][]kafka.TopicID
 	seen   map[kafka.TopicID]string // all topics of any answer
 }
 
+// list is a subscription whose topics are in one slice with those of others; see consumerGroup.share.
+type list struct {
+	regex  string
+	topics *string
+	n      int
+}
+
+func listOf(mb *consumerMember) list {
+	l := list{regex: mb.regex, n: len(mb.topics)}
+	if l.n > 0 {
+		l.topics = &mb.topics[0]
+	}
+	return l
+}
+
 // of are the IDs of the topics that a member subscribes to and that exist, ascending.
 func (s *subscriptions) of(mb *consumerMember) []kafka.TopicID {
+	same := listOf(mb)
+	if ids, ok := s.shared[same]; ok {
+		return ids
+	}
 	key := mb.regex + "\x00" + strings.Join(mb.topics, "\x00")
 	if ids, ok := s.known[key]; ok {
+		s.shared[same] = ids
 		return ids
 	}
 	if s.known == nil {
-		s.known, s.seen = map[string][]kafka.TopicID{}, map[kafka.TopicID]string{}
+		s.known, s.shared, s.seen = map[string][]kafka.TopicID{}, map[list][]kafka.TopicID{}, map[kafka.TopicID]string{}
 	}
 	var ids []kafka.TopicID
 	for _, names := range [...][]string{mb.topics, s.g.regexes[mb.regex].topics} {
@@ -222,7 +243,7 @@ func (s *subscriptions) of(mb *consumerMember) []kafka.TopicID {
 	}
 	slices.SortFunc(ids, assign.Compare)
 	ids = slices.Compact(ids)
-	s.known[key] = ids
+	s.known[key], s.shared[same] = ids, ids
 	return ids
 }
 

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -9,7 +10,7 @@ import (
 	"chronik/internal/kafka"
 )
 
-// JoinRequest is a JoinGroup request and who sent it. Bytes of the request are not kept.
+// JoinRequest is a JoinGroup request and who sent it. The first Service.Join takes what it needs out of it.
 type JoinRequest struct {
 	*kmsg.JoinGroupRequest
 	ClientID   string
@@ -18,8 +19,29 @@ type JoinRequest struct {
 	protocols []protocol
 }
 
-// Prepare copies what the machine keeps of the request, as long as the request's frame is valid.
-func (r *JoinRequest) Prepare() { r.protocols = copyProtocols(r.Protocols) }
+// Prepare copies what the machine keeps of the request, as long as the request's frame is valid: once, for it may be tried again later.
+func (r *JoinRequest) Prepare() {
+	if r.Protocols != nil {
+		r.protocols, r.Protocols = copyProtocols(r.Protocols), nil
+	}
+}
+
+// protocolsMax is how many times over what a record may have a member's protocols may take together: one of them will be stored, but all are
+// kept.
+const protocolsMax = 4
+
+// storable tells whether a group with such a member could be stored, whatever protocol is chosen.
+func (r *JoinRequest) storable(recordMax int) bool {
+	return r.bytes() <= protocolsMax*recordMax &&
+		!slices.ContainsFunc(r.protocols, func(p protocol) bool { return len(p.metadata) > recordMax })
+}
+
+func (r *JoinRequest) bytes() (n int) {
+	for i := range r.protocols {
+		n += len(r.protocols[i].name) + len(r.protocols[i].metadata)
+	}
+	return n
+}
 
 func (r *JoinRequest) rebalanceTimeout() int32 {
 	if r.Version == 0 {
@@ -47,6 +69,12 @@ func (m *Machine) Join(tx *coordinator.Tx, r *JoinRequest, p *JoinPromise) {
 	session := time.Duration(r.SessionTimeoutMillis) * time.Millisecond
 	if session < limits.MinSessionTimeout || session > limits.MaxSessionTimeout {
 		coordinator.Answer(tx, p, joinError(r.MemberID, kafka.ErrInvalidSessionTimeout))
+		return
+	}
+	if !r.storable(limits.RecordMaxBytes) {
+		m.logger.Info("a client that wants to join a group says more than can be stored", "group", r.Group, "client", clientOf(r.ClientID, r.ClientHost),
+			"protocols", len(r.protocols), "bytes", r.bytes(), "topic", kafka.OffsetsTopic, "recordBytesMax", limits.RecordMaxBytes)
+		coordinator.Answer(tx, p, joinError(r.MemberID, kafka.ErrInvalidRequest))
 		return
 	}
 	if c := m.consumers[r.Group]; c != nil && (len(c.members) > 0 || r.MemberID != "") {
@@ -96,7 +124,7 @@ func (g *classic) accepts(memberID string, maxSize int) bool {
 const pendingMax = 10_000
 
 func (m *Machine) joinNew(tx *coordinator.Tx, g *classic, r *JoinRequest, p *JoinPromise) {
-	if !g.supports(r.ProtocolType, r.Protocols) {
+	if !g.supports(r.ProtocolType, r.protocols) {
 		coordinator.Answer(tx, p, joinError("", kafka.ErrInconsistentGroupProtocol))
 		return
 	}
@@ -126,7 +154,7 @@ func (m *Machine) joinNew(tx *coordinator.Tx, g *classic, r *JoinRequest, p *Joi
 
 func (m *Machine) joinExisting(tx *coordinator.Tx, g *classic, r *JoinRequest, p *JoinPromise) {
 	refuse := func(err *kafka.Error) { coordinator.Answer(tx, p, joinError(r.MemberID, err)) }
-	if !g.supports(r.ProtocolType, r.Protocols) {
+	if !g.supports(r.ProtocolType, r.protocols) {
 		refuse(kafka.ErrInconsistentGroupProtocol)
 		return
 	}

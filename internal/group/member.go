@@ -31,9 +31,10 @@ type protocol struct {
 
 // copyProtocols copies what lies in the request's frame. A name that comes again does not count.
 func copyProtocols(in []kmsg.JoinGroupRequestProtocol) []protocol {
-	out := make([]protocol, 0, len(in))
+	out, seen := make([]protocol, 0, len(in)), make(map[string]struct{}, len(in))
 	for i := range in {
-		if !slices.ContainsFunc(out, func(p protocol) bool { return p.name == in[i].Name }) {
+		if _, twice := seen[in[i].Name]; !twice {
+			seen[in[i].Name] = struct{}{}
 			out = append(out, protocol{in[i].Name, bytes.Clone(in[i].Metadata)})
 		}
 	}

@@ -45,7 +45,7 @@ func (m *Machine) upgraded(old *classic, limits *Limits, c *ConsumerLimits) (*co
 		}
 		g.epoch, g.targetEpoch = old.generation, old.generation
 		for _, mb := range old.members {
-			next, why := m.upgradedMember(old, mb)
+			next, why := m.upgradedMember(g, old, mb)
 			if why != "" {
 				return nil, nil, refuse(why)
 			}
@@ -64,7 +64,7 @@ func (m *Machine) upgraded(old *classic, limits *Limits, c *ConsumerLimits) (*co
 }
 
 // upgradedMember is a classic member as a consumer group keeps it; why says what stands against it.
-func (m *Machine) upgradedMember(old *classic, mb *member) (next *consumerMember, why string) {
+func (m *Machine) upgradedMember(g *consumerGroup, old *classic, mb *member) (next *consumerMember, why string) {
 	const malformed = "the embedded consumer protocol is malformed"
 	if len(mb.protocols) == 0 {
 		return nil, malformed
@@ -93,7 +93,7 @@ func (m *Machine) upgradedMember(old *classic, mb *member) (next *consumerMember
 	}
 	return &consumerMember{
 		id: mb.id, instance: mb.instance, rack: sub.Rack, clientID: mb.clientID, clientHost: mb.clientHost,
-		topics: sortedStrings(sub.Topics), rebalanceTimeout: mb.rebalanceTimeout,
+		topics: g.share(sortedStrings(sub.Topics)), rebalanceTimeout: mb.rebalanceTimeout,
 		classic: &classicMember{sessionTimeout: mb.sessionTimeout, protocols: mb.protocols},
 		epoch:   old.generation, previousEpoch: old.generation, assigned: heldAt(normalized(assigned), old.generation),
 	}, ""

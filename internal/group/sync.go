@@ -9,18 +9,22 @@ import (
 	"chronik/internal/kafka"
 )
 
-// SyncRequest is a SyncGroup request.
+// SyncRequest is a SyncGroup request. The first Service.Sync takes what it needs out of it.
 type SyncRequest struct {
 	*kmsg.SyncGroupRequest
 	assignments map[string][]byte
 }
 
-// Prepare copies what the machine keeps of the request, as long as the request's frame is valid.
+// Prepare copies what the machine keeps of the request, as long as the request's frame is valid: once, for it may be tried again later.
 func (r *SyncRequest) Prepare() {
+	if r.assignments != nil {
+		return
+	}
 	r.assignments = make(map[string][]byte, len(r.GroupAssignment))
 	for i := range r.GroupAssignment {
 		r.assignments[r.GroupAssignment[i].MemberID] = bytes.Clone(r.GroupAssignment[i].MemberAssignment)
 	}
+	r.GroupAssignment = nil
 }
 
 func syncError(err *kafka.Error) *kmsg.SyncGroupResponse {

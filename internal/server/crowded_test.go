@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,4 +98,46 @@ func TestASlowClosingIsCountedOnce(t *testing.T) {
 	if st := s.Stats(); st.ConnectionsIdle != 1 {
 		t.Errorf("closed %d times", st.ConnectionsIdle)
 	}
+}
+
+// Large requests whose answers wait for one another, as those of a group's members do, hold nothing once their handlers have copied what
+// they need: else the last of them could not be read, and nobody else's.
+func TestDetachedRequestsHoldNothing(t *testing.T) {
+	const members = 20
+	var joined atomic.Int32
+	all := make(chan struct{})
+	s := start(t, func(ctx context.Context, r *api.Request) api.Reply {
+		m := r.Body.ResponseKind()
+		if _, ok := r.Body.(*kmsg.JoinGroupRequest); !ok {
+			return func(context.Context) api.Response { return api.Response{Message: m} }
+		}
+		r.Detached = true
+		if joined.Add(1) == members {
+			close(all)
+		}
+		return func(ctx context.Context) api.Response {
+			select {
+			case <-all:
+			case <-ctx.Done():
+			}
+			return api.Response{Message: m}
+		}
+	}, func(o *Options) {
+		o.Limits.RequestBytes, o.Limits.RequestsInFlightBytes, o.Limits.DecodedInFlightBytes = 1<<20, 4<<20, 4<<20
+	})
+	var clients []*client
+	for range members {
+		c := dial(t, s)
+		r := kmsg.NewPtrJoinGroupRequest()
+		r.SetVersion(5)
+		for range 8 {
+			r.Protocols = append(r.Protocols, kmsg.JoinGroupRequestProtocol{Name: "p", Metadata: make([]byte, 100_000)})
+		}
+		c.send(1, r)
+		clients = append(clients, c)
+	}
+	for _, c := range clients {
+		c.receive()
+	}
+	eventually(t, "all is released", func() bool { st := s.Stats(); return st.RequestBytesHeld == 0 && st.DecodedBytesHeld == 0 })
 }

@@ -87,6 +87,11 @@ func (c *connection) accept() error {
 		return err
 	}
 	it.reply = c.server.opts.Handlers.Dispatch(c.ctx, &it.request)
+	if it.request.Detached {
+		it.request.Body = nil
+		it.frame.Release()
+		it.dropDecoded()
+	}
 	c.queue <- it
 	return nil
 }

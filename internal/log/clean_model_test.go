@@ -55,6 +55,7 @@ type compactor struct {
 func newCompactor(rt *rapid.T) *compactor {
 	c := &compactor{rt: rt, fs: vfs.NewMem(0), records: map[kafka.Offset]*written{}, headers: map[kafka.Offset]record.Batch{},
 		markers: map[kafka.Offset]*modelTxn{}, now: 10_000}
+	durableDirs(rt, c.fs)
 	c.o = options(c.fs, Config{
 		SegmentBytes:       int64(rapid.SampledFrom([]int{400, 1500, 6000}).Draw(rt, "segment bytes")),
 		IndexIntervalBytes: int64(rapid.SampledFrom([]int{1, 200, 4096}).Draw(rt, "interval")),
@@ -402,7 +403,7 @@ func TestCleanModel(t *testing.T) {
 		defer func() { _ = c.l.Close() }()
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": c.with(c.append), "append more": c.with(c.append), "produce": c.with(c.produce), "produce more": c.with(c.produce), "decide": c.with(c.decide),
-			"wait": c.with(c.wait), "clean": c.with(c.cleanOnce), "clean more": c.with(c.cleanOnce), "reopen": c.with(c.reopen),
+			"wait": c.with(c.wait), "clean": c.with(c.cleanOnce), "clean more": c.with(c.cleanOnce), "clean and die": c.with(c.cleanAndDie), "reopen": c.with(c.reopen),
 			"delete records": c.with(c.deleteRecords), "": c.check,
 		})
 		err := c.l.Verify(t.Context(), func(x *Corruption) { rt.Errorf("verify: %v", x) })

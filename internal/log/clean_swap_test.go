@@ -31,7 +31,7 @@ func small(t testing.TB, fs vfs.FS) (*Log, Options) {
 }
 
 // durableDirs makes the directories above a log's, as the store does.
-func durableDirs(t testing.TB, fs vfs.FS) {
+func durableDirs(t fataler, fs vfs.FS) {
 	t.Helper()
 	if err := fs.MkdirAll("data/partitions"); err != nil {
 		t.Fatal(err)

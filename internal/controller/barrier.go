@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -22,13 +23,19 @@ const (
 type barrier struct {
 	waiting []waiter // for the next round
 	active  []waiter // of the round under way
-	round   uint64   // its number, also its context in Raft
+	round   uint64   // its number, also its context in Raft; begun at random, so that it is none of an earlier process
 	index   uint64   // what it asks to be applied; 0 while Raft has not said
 	began   time.Time
 	leader  uint64      // known when it began
 	timer   clock.Timer // set while the next round waits for its time
 
 	postponed []*raftpb.Message // rounds of other nodes that came before this leader knew what is committed
+}
+
+func newBarrier() barrier {
+	var first [8]byte
+	_, _ = rand.Read(first[:]) // never fails
+	return barrier{round: 1 + binary.BigEndian.Uint64(first[:])>>1}
 }
 
 // postpone keeps another node's round until this leader can answer it.
@@ -110,7 +117,7 @@ func (l *loop) serveBarriers() {
 	if len(b.waiting) == 0 || b.timer != nil || !l.readable() {
 		return
 	}
-	if wait := barrierInterval - now.Sub(b.began); b.round > 0 && wait > 0 {
+	if wait := barrierInterval - now.Sub(b.began); !b.began.IsZero() && wait > 0 {
 		b.timer = l.o.Clock.AfterFunc(wait, func() {
 			l.inbox.post(func() { b.timer = nil })
 		})

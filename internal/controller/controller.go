@@ -99,6 +99,7 @@ func (c *Controller) start(j journal, r *recovered) error {
 		confState: r.meta.GetConfState(),
 		hardState: r.hardState,
 		lastIndex: r.last(),
+		barrier:   newBarrier(),
 		liveness:  liveness{o: c.o.Lifecycle, proofs: map[kafka.BrokerID]proof{}},
 		snapshot:  snapshotting{grown: r.bytes, size: r.size, index: r.meta.GetIndex(), due: r.crowded, positions: r.positions},
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/raft/v3"
 
 	"chronik/internal/clock"
 	"chronik/internal/kafka"
@@ -285,4 +288,29 @@ func TestFailedSyncIsFatal(t *testing.T) {
 		t.Fatalf("Fatal was called %d times", n)
 	}
 	_ = c.Close()
+}
+
+// TestBarrierOfAnEarlierProcess: the answer to a round of the process before is not taken for that to a round of this one, which
+// began when more was committed.
+func TestBarrierOfAnEarlierProcess(t *testing.T) {
+	rounds := map[uint64]bool{}
+	for range 100 {
+		b := newBarrier()
+		if b.round == 0 || rounds[b.round] {
+			t.Fatalf("round %d once more", b.round)
+		}
+		rounds[b.round] = true
+	}
+	b := newBarrier()
+	b.active = []waiter{{}}
+	old := b
+	old.round = newBarrier().round
+	b.readable(raft.ReadState{Index: 7, RequestCtx: binary.BigEndian.AppendUint64(nil, old.round)})
+	if b.index != 0 {
+		t.Fatal("an answer to another process's round counts")
+	}
+	b.readable(raft.ReadState{Index: 7, RequestCtx: binary.BigEndian.AppendUint64(nil, b.round)})
+	if b.index != 7 {
+		t.Fatal("the answer does not count")
+	}
 }

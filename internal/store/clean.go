@@ -132,7 +132,8 @@ var errUncleanable = errors.New("the log cannot be compacted")
 // cleanable asks a partition's log. errUncleanable where it has damage, or failed lately.
 func (p *Partition) cleanable() (log.Cleanable, error) {
 	if until := p.uncleanable.Load(); until != 0 {
-		if p.s.o.Clock.Now().UnixNano() < until {
+		// More than cleanRetry ahead: the clock was set back since.
+		if ahead := time.Duration(until - p.s.o.Clock.Now().UnixNano()); ahead > 0 && ahead <= cleanRetry {
 			return log.Cleanable{}, errUncleanable
 		}
 		p.uncleanable.Store(0)

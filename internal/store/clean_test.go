@@ -416,9 +416,16 @@ type fixedClock struct {
 
 func (c fixedClock) Now() time.Time { return *c.now }
 
-// TestCompactionWithoutSpace: a full disk puts compaction off, and it goes on once there is space.
+// TestCompactionWithoutSpace: a full disk puts compaction off, and it goes on once there is space, also where the clock was a
+// day ahead until then.
 func TestCompactionWithoutSpace(t *testing.T) {
-	now := time.UnixMilli(1_000_000)
+	for _, passes := range []time.Duration{cleanRetry, -24 * time.Hour} {
+		compactWithoutSpace(t, passes)
+	}
+}
+
+func compactWithoutSpace(t *testing.T, passes time.Duration) {
+	now := time.UnixMilli(1_000_000_000)
 	fs := vfs.NewMem(0)
 	fault := vfs.NewFault(fs, clock.System{})
 	s := openStore(t, fault, func(o *Options) {
@@ -441,7 +448,7 @@ func TestCompactionWithoutSpace(t *testing.T) {
 		t.Errorf("%+v, %v", c, s.failed())
 	}
 	remove()
-	now = now.Add(cleanRetry)
+	now = now.Add(passes)
 	before, _ := foldKeys(t, p)
 	if !s.Clean() {
 		t.Error("not compacted once there is space")

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,5 +113,47 @@ func TestJointConfigurationIsLeft(t *testing.T) {
 				t.Errorf("it leads in term %d, with %v", o.leading, cs)
 			}
 		})
+	})
+}
+
+// TestMembershipChangeIsTriedAgain: a change of the membership that could not be proposed in the moment in which it was due, because
+// what is under way was in doubt, is proposed later.
+func TestMembershipChangeIsTriedAgain(t *testing.T) {
+	alive(t, 84, 3, 2*time.Second, func(l *lives) { l.net.delay = 10 * time.Millisecond }, func(t *testing.T, l *lives) {
+		leader := l.leader()
+		other := l.machines[int(leader.id)%3]
+		other.kill(nil)
+		c := leader.controller()
+		stop := make(chan struct{})
+		var work sync.WaitGroup
+		for client := range 5 {
+			work.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+						_ = leader.create(fmt.Sprintf("t-%d-%d", client, i), time.Second)
+					}
+				}
+			})
+		}
+		work.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Microsecond):
+					c.inbox.post(func() { c.loop.commands.speculative = nil }) // as after a proposal that Raft dropped
+				}
+			}
+		})
+		if err := c.UnregisterBroker(t.Context(), other.id); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		close(stop)
+		work.Wait()
+		l.eventually("no voter", 10*time.Second, func() bool { return len(l.image().Voters()) == 2 })
 	})
 }

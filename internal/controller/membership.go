@@ -28,7 +28,7 @@ type membership struct {
 	image     *metadata.Image
 	confState *raftpb.ConfState
 	due       bool            // a tick has passed since
-	waits     bool            // for a learner to catch up: look again with the next tick
+	waits     bool            // for a learner to catch up, or a change to be made: look again with the next tick
 	followed  *metadata.Image // that the Transport was told
 }
 
@@ -92,6 +92,7 @@ func (l *loop) reconcile() {
 		m.waits = true
 		l.giveUpLeadership(plan.reason)
 	default:
+		m.waits = true // for the change to be seen: it may come to nothing
 		l.proposeMembership(plan)
 	}
 }
@@ -138,7 +139,6 @@ func (l *loop) proposeMembership(plan membershipPlan) {
 	if err := l.node.ProposeConfChange(change); err != nil {
 		l.o.Logger.Debug("a change of the quorum was not proposed", "error", err)
 		c.speculative = nil
-		l.member.waits = true
 		return
 	}
 	c.proposals = append(c.proposals, p)

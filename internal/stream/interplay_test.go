@@ -10,6 +10,7 @@ import (
 	"chronik/internal/kafka"
 	pb "chronik/internal/metadata/metadatapb"
 	"chronik/internal/peer"
+	"chronik/internal/replica"
 	"chronik/internal/vfs"
 )
 
@@ -250,5 +251,51 @@ func TestParkedAgainWhenItsTimeIsOver(t *testing.T) {
 		}
 		_ = a.Close()
 		n.c.close()
+	})
+}
+
+// A follower whose disk hangs for half a minute is left behind, without a stream of connections that are made and cut off, and is
+// back in sync soon after.
+func TestFollowerDiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRealCluster(t, 3, newMemnet(), Options{})
+		c.lag = 2 * time.Second
+		c.meta.createTopic(realID(0).Topic, "orders", 2, []int32{1, 2, 3}, map[string]string{"min.insync.replicas": "2"})
+		c.start()
+		defer c.stop()
+		var led [2]*replica.Partition
+		for i := range led {
+			_, led[i] = c.waitLeader(realID(i))
+		}
+		n := c.nodes[3]
+		time.Sleep(time.Second)
+		before := n.streams.Stats().Connects
+		n.faults.Add(vfs.Rule{Path: "/wal/", Op: vfs.OpSync, Delay: 30 * time.Second, Times: 1})
+		began := time.Now()
+		var worst time.Duration
+		for time.Since(began) < 29*time.Second {
+			for _, p := range led {
+				sent := time.Now()
+				if _, err := produce(context.Background(), p, payload(10, 10_000, "x")); err != nil {
+					t.Fatal(err)
+				}
+				worst = max(worst, time.Since(sent))
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		if worst > 4*time.Second {
+			t.Errorf("a produce waited for %v for a replica whose lag may be 2 s", worst)
+		}
+		time.Sleep(2 * time.Second)
+		began = time.Now()
+		for i := range led {
+			c.converge(realID(i))
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("it is back in sync %v after its disk", took)
+		}
+		if connects := n.streams.Stats().Connects - before; connects > 6 {
+			t.Errorf("%d connections were made", connects)
+		}
 	})
 }

@@ -143,6 +143,7 @@ func (h *realHistory) step() {
 		n := h.c.nodes[node]
 		if node != h.down {
 			n.faults.Add(vfs.Rule{Path: "/wal/", Op: vfs.OpSync, Delay: time.Duration(h.rng.IntN(100)) * time.Millisecond, Times: 1 + h.rng.IntN(50)})
+			n.faults.Add(vfs.Rule{Op: vfs.OpRead | vfs.OpWrite, Delay: time.Duration(h.rng.IntN(20)) * time.Millisecond, Times: 1 + h.rng.IntN(300)})
 		}
 	case 9:
 		n := h.c.nodes[node]

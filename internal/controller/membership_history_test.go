@@ -333,26 +333,35 @@ func (h *membershipHistory) unheard(m *machine) {
 	}
 }
 
-// wipe takes the disk of a node of a whole cluster. Until it is replaced the other nodes can spare less.
+// wipe takes the disk of a node of a whole cluster, or of two where five vote.
 func (h *membershipHistory) wipe(m *machine) {
 	h.heal()
 	h.converges()
 	h.votes()
-	h.note("wipe %d", m.id)
-	old := m.p.directory
-	h.kill(m, nil)
-	m.wipe()
-	if len(h.l.machines) > len(m.voters) { // a member that was listed knows the others; one that joined knows one
-		m.join = h.l.machines[int(m.id)%len(h.l.machines)].address
+	gone := []*machine{m}
+	if other := h.l.machines[h.rng.IntN(len(h.l.machines))]; len(h.voters()) >= 5 && other != m {
+		gone = append(gone, other)
+	}
+	var old [][16]byte
+	for _, m := range gone {
+		h.note("wipe %d", m.id)
+		old = append(old, m.p.directory)
+		h.kill(m, nil)
+		m.wipe()
+		if len(h.l.machines) > len(m.voters) { // a member that was listed knows the others; one that joined knows one
+			m.join = h.l.machines[int(m.id)%len(h.l.machines)].address
+		}
 	}
 	if h.rng.IntN(2) == 0 { // gone for good, as far as anybody knows
 		h.unregister(m)
 	}
-	time.Sleep(time.Duration(h.rng.Int64N(int64(3 * time.Second))))
-	h.start(m)
+	for _, m := range gone {
+		time.Sleep(time.Duration(h.rng.Int64N(int64(3 * time.Second))))
+		h.start(m)
+	}
 	h.converges()
-	h.l.eventually("the old disk out of the voters", time.Minute, func() bool {
-		return !slices.ContainsFunc(h.l.leader().controller().Image().Voters(), func(v metadata.Voter) bool { return v.Directory == old })
+	h.l.eventually("the old disks out of the voters", time.Minute, func() bool {
+		return !slices.ContainsFunc(h.l.leader().controller().Image().Voters(), func(v metadata.Voter) bool { return slices.Contains(old, v.Directory) })
 	})
 }
 

@@ -27,6 +27,7 @@ func TestUsage(t *testing.T) {
 		want string // of both outputs together
 	}{
 		{[]string{"version"}, 0, "chronik " + Version},
+		{[]string{"version", "--json"}, 0, `"version": "` + Version + `"`},
 		{[]string{}, 0, "Exit codes"},
 		{[]string{"start", "--help"}, 0, "--advertise"},
 		{[]string{"help", "configuration"}, 0, "auto.create.topics.enable"},

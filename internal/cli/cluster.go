@@ -251,7 +251,7 @@ func printStatus(cmd *cobra.Command, v *admin.ClusterView, errs []error) error {
 		learners = ", learners " + idsOf(v.Learners)
 	}
 	if _, err := fmt.Fprintf(w, "cluster %s: %d of %d brokers live, %s, voters %s%s, metadata at %d\n%s, %s: %d under-replicated, %d below min.insync.replicas, %d without a leader\n\n",
-		v.ClusterID, liveOf(v), len(v.Brokers), controller, idsOf(v.Voters), learners, v.Offset, countOf(v.Topics, "topic"), countOf(v.Partitions, "partition"), v.UnderReplicated, v.UnderMinISR, v.Offline); err != nil {
+		v.ClusterID, liveOf(v), len(v.Brokers), controller, idsOf(v.Voters), learners, v.Offset, counted(v.Topics, "topic"), counted(v.Partitions, "partition"), v.UnderReplicated, v.UnderMinISR, v.Offline); err != nil {
 		return err
 	}
 	var rows [][]string
@@ -284,13 +284,6 @@ func printStatus(cmd *cobra.Command, v *admin.ClusterView, errs []error) error {
 		}
 	}
 	return nil
-}
-
-func countOf(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 func liveOf(v *admin.ClusterView) int {

@@ -57,6 +57,9 @@ func TestTopicCommands(t *testing.T) {
 	runSteps(t, addr, []step{
 		{args: "topic list", want: "=TOPIC  PARTITIONS  REPLICAS\n"},
 		{args: "cluster watch --type Bogus", code: 2, want: "there is no such event"},
+		{args: "topic create a-json -p 2 --json", want: "\"partitions\": 2,\n    \"replicas\": 1\n"},
+		{args: "topic create a-json --json", code: 1, want: "[]\nchronik: create a-json: TOPIC_ALREADY_EXISTS"},
+		{args: "topic delete a-json", want: "deleted a-json"},
 		{args: "topic create orders -p 3 -c retention.ms=777", want: "=created orders: 3 partitions, 1 replica\n"},
 		{args: "topic create orders", code: 1, want: "TOPIC_ALREADY_EXISTS"},
 		{args: "topic create orders --if-missing", want: "="},

@@ -53,8 +53,11 @@ func newTopicCreate(c *clientFlags) *cobra.Command {
 					return err
 				}
 				var failed []error
+				created := []createdJSON{}
 				for _, name := range names {
 					switch r := results[name]; {
+					case r.Err == nil && c.json:
+						created = append(created, createdJSON{r.Topic, r.ID.String(), r.NumPartitions, r.ReplicationFactor})
 					case r.Err == nil:
 						_, err = fmt.Fprintf(cmd.OutOrStdout(), "created %s: %s, %s\n", r.Topic, counted(int(r.NumPartitions), "partition"), counted(int(r.ReplicationFactor), "replica"))
 						failed = append(failed, err)
@@ -62,6 +65,9 @@ func newTopicCreate(c *clientFlags) *cobra.Command {
 					default:
 						failed = append(failed, topicError("create", r.Topic, r.Err, r.ErrMessage))
 					}
+				}
+				if c.json {
+					failed = append(failed, printJSON(cmd.OutOrStdout(), created))
 				}
 				return errors.Join(failed...)
 			})
@@ -72,7 +78,15 @@ func newTopicCreate(c *clientFlags) *cobra.Command {
 	f.Int16VarP(&replicas, "replicas", "r", -1, "replicas of each partition; -1 is the cluster's default")
 	f.StringArrayVarP(&config, "config", "c", nil, "`KEY=VALUE` of the topic's configuration; may be repeated")
 	f.BoolVar(&ifMissing, "if-missing", false, "a topic that exists is no error")
+	c.addJSON(cmd)
 	return cmd
+}
+
+type createdJSON struct {
+	Name       string `json:"name"`
+	ID         string `json:"id"`
+	Partitions int32  `json:"partitions"`
+	Replicas   int16  `json:"replicas"`
 }
 
 // counted is a number of things.

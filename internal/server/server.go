@@ -56,8 +56,8 @@ func New(opts Options) (*Server, error) {
 		responses: wire.NewBudget(opts.Limits.ResponsesInFlightBytes),
 	}
 	if most := s.frames.MaxFrame(); int64(opts.Limits.RequestBytes) > most {
-		return nil, fmt.Errorf("requests of %d bytes do not fit into the %d bytes for requests in flight: raise those, or lower the request limit to %d",
-			opts.Limits.RequestBytes, opts.Limits.RequestsInFlightBytes, most)
+		return nil, fmt.Errorf("socket.request.max.bytes=%d does not fit into requests.in.flight.max.bytes=%d, of which a part is kept for small requests: "+
+			"raise the latter, or lower the former to %d", opts.Limits.RequestBytes, opts.Limits.RequestsInFlightBytes, most)
 	}
 	s.encoding = make(chan struct{}, encodersAtOnce)
 	s.mu.connections = map[*connection]struct{}{}

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"fmt"
 
 	"chronik/internal/kafka"
@@ -53,10 +54,19 @@ func (l *Log) ReplayStretch(s *Stretch, base kafka.Offset, position int64) (Plac
 	if err := l.checkEmpty(s); err != nil {
 		return Placement{}, err
 	}
-	if err := l.moveTo(base, position, l.LogEnd()); err != nil {
+	if err := l.moveTo(base, position, l.LogEnd()); err != nil && !(errors.Is(err, ErrNotAtEnd) && l.wasReplaced(base, position)) {
 		return Placement{}, err
 	}
 	return l.skip(s.Next)
+}
+
+// wasReplaced tells whether a segment is missing that a cut had left without batches behind a gap. It was replaced by the next
+// one, and nothing was ever written to it again.
+func (l *Log) wasReplaced(base kafka.Offset, position int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.activeLocked()
+	return l.mu.recovering && position == 0 && base < l.mu.end && s != nil && s.base < base
 }
 
 // ReplayStretchReference is ReplayStretch of one whose batches are in the segment already; see [Log.ReplayReference].

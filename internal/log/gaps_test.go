@@ -199,3 +199,61 @@ func TestStretchesThatAreRefused(t *testing.T) {
 		t.Errorf("epochs %v, deletions %d", got, l.DeletesRemovedBelow())
 	}
 }
+
+// TestSegmentLeftEmptyByACut: a cut leaves a segment without batches, behind a gap; what is skipped then is more than its index
+// could tell of, so that another segment takes its place. A recovery from the cut does without it.
+func TestSegmentLeftEmptyByACut(t *testing.T) {
+	fs := vfs.NewMem(0)
+	durableDirs(t, fs)
+	o := options(fs, Config{SegmentBytes: 100_000, IndexIntervalBytes: 1})
+	l := openFresh(t, o)
+	mustAppend(t, l, plain(6, 10, 1), 0)
+	if err := l.Roll(); err != nil {
+		t.Fatal(err)
+	}
+	behind := record.Batch(plain(1, 10, 1))
+	behind.SetBaseOffset(9)
+	behind.SetLeaderEpoch(0)
+	if _, err := l.AppendStretch(&Stretch{From: 6, Next: 10, Batches: behind}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	base, err := l.StateAt(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, err := l.TruncateTo(7); err != nil || end != 7 {
+		t.Fatal(end, err)
+	}
+	s := Stretch{From: 7, Next: 7 + maxSegmentOffsets}
+	p, err := l.AppendStretch(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := plain(2, 10, 1)
+	q := mustAppend(t, l, batch, 0)
+	_ = l.Close()
+	o.FS, o.Checkpoint, o.Unclean = fs.Kill(), &base, true
+	if l, err = Open(o); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if _, err := l.TruncateTo(7); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.ReplayStretch(&s, p.Base, p.Position); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Replay(batch, q.Base, q.Position); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.FinishRecovery(); err != nil {
+		t.Fatal(err)
+	}
+	if l.LogEnd() != q.EndOffset || len(everything(t, l)) != 8 {
+		t.Errorf("it ends at offset %d with %d records", l.LogEnd(), len(everything(t, l)))
+	}
+	verifyClean(t, l)
+}

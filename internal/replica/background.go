@@ -6,7 +6,8 @@ import (
 )
 
 // background does what a partition cannot wait for: proposals to the controller, changes of the log's start. A job for a
-// partition is there at most once; a bounded number of goroutines work, and end when there is nothing to do.
+// partition is there at most once; a bounded number of goroutines work, and end when there is nothing to do. What waits for this
+// node's disk has half of them at most, so that what asks the controller never waits behind it.
 type background struct {
 	ctx     context.Context // ends with the manager
 	workers int
@@ -14,9 +15,11 @@ type background struct {
 
 	mu struct {
 		sync.Mutex
-		queue   []job
+		urgent  []job // they ask the controller
+		queue   []job // they wait for the disk
 		waiting map[job]struct{}
 		running int
+		onDisk  int // of those that run
 	}
 }
 
@@ -35,6 +38,8 @@ const (
 	jobScrub                   // damage that a read came upon
 )
 
+func (k jobKind) urgent() bool { return k == jobPropose || k == jobResign }
+
 // add asks for a job. It never blocks.
 func (b *background) add(p *Partition, kind jobKind) {
 	j := job{p, kind}
@@ -47,25 +52,30 @@ func (b *background) add(p *Partition, kind jobKind) {
 		b.mu.waiting = map[job]struct{}{}
 	}
 	b.mu.waiting[j] = struct{}{}
-	b.mu.queue = append(b.mu.queue, j)
-	if b.mu.running < b.workers {
+	if kind.urgent() {
+		b.mu.urgent = append(b.mu.urgent, j)
+	} else {
+		b.mu.queue = append(b.mu.queue, j)
+	}
+	b.callLocked()
+}
+
+// callLocked has one more at work, if there may be.
+func (b *background) callLocked() {
+	if b.mu.running < b.workers && (len(b.mu.urgent) > 0 || len(b.mu.queue) > 0 && b.mu.onDisk < b.onDiskMax()) {
 		b.mu.running++
 		b.done.Go(b.work)
 	}
 }
 
+func (b *background) onDiskMax() int { return max(1, b.workers/2) }
+
 func (b *background) work() {
 	for {
-		b.mu.Lock()
-		if len(b.mu.queue) == 0 || b.ctx.Err() != nil {
-			b.mu.running--
-			b.mu.Unlock()
+		j, ok := b.take()
+		if !ok {
 			return
 		}
-		j := b.mu.queue[0]
-		b.mu.queue = b.mu.queue[1:]
-		delete(b.mu.waiting, j)
-		b.mu.Unlock()
 		switch j.kind {
 		case jobPropose:
 			j.p.propose(b.ctx)
@@ -78,5 +88,37 @@ func (b *background) work() {
 		case jobScrub:
 			j.p.scrub()
 		}
+		b.did(j)
+	}
+}
+
+// take is the next job; false if there is none to do now, and the caller ends: whoever ends a job on the disk goes on with the next.
+func (b *background) take() (j job, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.ctx.Err() != nil:
+	case len(b.mu.urgent) > 0:
+		j, ok = b.mu.urgent[0], true
+		b.mu.urgent = b.mu.urgent[1:]
+	case len(b.mu.queue) > 0 && b.mu.onDisk < b.onDiskMax():
+		j, ok = b.mu.queue[0], true
+		b.mu.queue = b.mu.queue[1:]
+		b.mu.onDisk++
+	}
+	if !ok {
+		b.mu.running--
+		return j, false
+	}
+	delete(b.mu.waiting, j)
+	b.callLocked()
+	return j, true
+}
+
+func (b *background) did(j job) {
+	if !j.kind.urgent() {
+		b.mu.Lock()
+		b.mu.onDisk--
+		b.mu.Unlock()
 	}
 }

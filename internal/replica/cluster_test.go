@@ -321,7 +321,7 @@ func (r *testReplica) jobs() {
 	b := r.node.background
 	for {
 		b.mu.Lock()
-		empty := len(b.mu.queue) == 0
+		empty := len(b.mu.urgent)+len(b.mu.queue) == 0
 		b.mu.running++
 		b.mu.Unlock()
 		if empty {

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"chronik/internal/kafka"
 	pb "chronik/internal/metadata/metadatapb"
 	"chronik/internal/peer"
+	"chronik/internal/record"
 	"chronik/internal/replica"
 	"chronik/internal/vfs"
 )
@@ -297,5 +299,59 @@ func TestFollowerDiskHangs(t *testing.T) {
 		if connects := n.streams.Stats().Connects - before; connects > 6 {
 			t.Errorf("%d connections were made", connects)
 		}
+	})
+}
+
+// An ack that waits to be written on one connection does not keep one from the other, to which its partition has moved meanwhile.
+func TestAckBesideAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t, 2, Options{})
+		n := c.nodes[2]
+		conns := make(chan *scriptConn, 10)
+		n.streams.network = scriptNetwork{conns}
+		p := n.apply(partitionID(0), 1, 3, 1, 2)
+		hot := <-conns
+		m, err := decodeFollow(hot.take()[0].Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send := func(c *scriptConn, session sessionID, base kafka.Offset) {
+			b := record.NewBuilder()
+			b.Add(1, nil, make([]byte, commitBytes)) // so much that the reader leaves it to the disk, and the ack to the writer
+			batch := record.Batch(b.Build())
+			batch.SetBaseOffset(base)
+			batch.SetLeaderEpoch(3)
+			body := make([]byte, appendSize)
+			appended{session, 3, base, 0, 0}.put(body)
+			c.say(frameAppend, append(body, batch...))
+			synctest.Wait()
+		}
+		// The writer of the hot connection is held up by another partition.
+		n.mu.Lock()
+		q := &fakePart{n: n, id: partitionID(1), leader: kafka.NoLeader, epoch: kafka.NoLeaderEpoch, linger: time.Minute}
+		q.change = sync.NewCond(&q.mu)
+		n.parts[q.id] = q
+		n.mu.Unlock()
+		n.apply(q.id, 1, 3, 1, 2)
+		synctest.Wait()
+		send(hot, m.session, 0)
+		hot.say(frameMove, move{m.session, peer.CatchUp}.appendTo(nil))
+		catchUp := <-conns
+		if m, err = decodeFollow(catchUp.take()[0].Body); err != nil || m.logEnd != 1 {
+			t.Fatalf("%+v %v", m, err)
+		}
+		send(catchUp, m.session, 1)
+		time.Sleep(2 * time.Minute)
+		told := kafka.NoOffset
+		for _, f := range catchUp.take() {
+			if f.Type == frameAck {
+				a, _ := nextAck(f.Body)
+				told = a.durable
+			}
+		}
+		if p.durable != 2 || told != 2 {
+			t.Errorf("%d is durable, %d was acknowledged", p.durable, told)
+		}
+		c.close()
 	})
 }

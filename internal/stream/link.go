@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +67,16 @@ func (l *link) ackLocked(f *following) {
 	l.acks = append(l.acks, f)
 	if len(l.acks) == 1 && !l.committing {
 		l.work.Signal()
+	}
+}
+
+// leaveLocked lets a partition go to the other link. An ack that waits here goes nowhere, and must not stand in the way of those
+// there: the Follow there comes with one.
+func (l *link) leaveLocked(f *following) {
+	delete(l.partitions, f.id)
+	if f.acking {
+		f.acking = false
+		l.acks = slices.DeleteFunc(l.acks, func(g *following) bool { return g == f })
 	}
 }
 

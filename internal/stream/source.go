@@ -37,7 +37,7 @@ type following struct {
 	link     *link
 	session  sessionID // the one that counts; 0 while there is none
 	wanting  bool      // it is in its link's follows
-	acking   bool      // it is in its link's acks
+	acking   bool      // it is in its link's acks, and nowhere else
 	mending  bool      // it is being cut or reset, and follows when that is done
 	gone     bool      // this node follows otherwise, or not at all
 	retries  int       // in a row
@@ -159,7 +159,7 @@ func (src *source) add(f *following) {
 // placeLocked gives a partition to a link, where it follows anew.
 func (src *source) placeLocked(f *following, kind peer.Kind) {
 	if f.link != nil {
-		delete(f.link.partitions, f.id)
+		f.link.leaveLocked(f)
 	}
 	f.link = src.linkLocked(kind)
 	f.link.partitions[f.id] = f

@@ -228,32 +228,57 @@ func (p *planner) candidates() []*metadata.Broker {
 	return list
 }
 
-// replacement gives the place of a voter whose disk is gone to a learner: that of the same broker, if it can, else another's.
-// The place of a broker that was removed is given up where nobody can take it.
+// replacement gives the place of a voter whose disk is gone to a learner: that of the same broker, if it can, else another's, but
+// to none that has a place of its own to take. The place of a broker that was removed, or votes with its new disk already, is given
+// up where nobody can take it.
 func (p *planner) replacement() bool {
-	for _, v := range p.voters() {
-		if p.registered[RaftID(v.Directory)] != nil {
-			continue
-		}
+	gone := p.gone()
+	for _, v := range gone {
 		var to *metadata.Broker
 		for _, b := range p.candidates() {
-			if to == nil || b.ID == v.ID {
+			own := slices.ContainsFunc(gone, func(o metadata.Voter) bool { return o.ID == b.ID })
+			if b.ID == v.ID || to == nil && !own {
 				to = b
 			}
 		}
-		removed := p.img.Broker(v.ID) == nil
 		same := p.img.Broker(v.ID)
+		left := same == nil || slices.Contains(p.cs.GetVoters(), RaftID(same.Directory))
 		switch {
-		case to != nil && (removed || to == same || !p.comes(same)):
+		case to != nil && (left || to == same || !p.comes(same)):
 			p.change(raftpb.ConfChangeAddNode, RaftID(to.Directory))
 			p.plan.reason = fmt.Sprintf("broker %d takes the place of broker %d, whose disk is gone", to.ID, v.ID)
-		case removed && len(p.cs.GetVoters()) > 1:
+		case same == nil && len(p.cs.GetVoters()) > 1:
 			p.plan.reason = fmt.Sprintf("broker %d was removed from the cluster", v.ID)
+		case left && len(p.cs.GetVoters()) > 1:
+			p.plan.reason = fmt.Sprintf("broker %d votes with another disk", v.ID)
 		default:
 			continue
 		}
 		p.change(raftpb.ConfChangeRemoveNode, RaftID(v.Directory))
 		p.after(to, v)
+		return true
+	}
+	return p.unknown()
+}
+
+// gone are the voters whose disk nobody is registered with.
+func (p *planner) gone() []metadata.Voter {
+	return slices.DeleteFunc(p.voters(), func(v metadata.Voter) bool { return p.registered[RaftID(v.Directory)] != nil })
+}
+
+// unknown removes a voter of Raft's that the image knows nothing of.
+func (p *planner) unknown() bool {
+	known := map[uint64]bool{}
+	for _, v := range p.voters() {
+		known[RaftID(v.Directory)] = true
+	}
+	for _, id := range slices.Sorted(slices.Values(p.cs.GetVoters())) {
+		if known[id] || len(p.cs.GetVoters()) == 1 {
+			continue
+		}
+		p.change(raftpb.ConfChangeRemoveNode, id)
+		p.plan.reason = fmt.Sprintf("nobody knows whose disk voter %x was", id)
+		p.after(nil, metadata.Voter{ID: kafka.NoLeader})
 		return true
 	}
 	return false
@@ -281,7 +306,7 @@ func (p *planner) growth(live int) bool {
 	return true
 }
 
-// voters are those of Raft as brokers, by ID; a Raft ID that the image does not know has broker ID -1.
+// voters are those of Raft as brokers, by ID, but for those that the image does not know.
 func (p *planner) voters() []metadata.Voter {
 	known := map[uint64]metadata.Voter{}
 	for _, v := range p.img.Voters() {

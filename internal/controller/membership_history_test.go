@@ -68,6 +68,10 @@ func (h *membershipHistory) run() {
 		own := rand.New(rand.NewPCG(h.rng.Uint64(), 10))
 		work.Go(func() { h.client(ctx, client, own) })
 	}
+	if len(l.machines) >= 3 {
+		l.topic(replicatedTopic, 6, 3)
+		defer l.readmit(replicatedTopic)()
+	}
 	for range 15 + h.rng.IntN(15) {
 		time.Sleep(time.Duration(h.rng.Int64N(int64(2 * time.Second))))
 		h.nemesis()
@@ -86,6 +90,7 @@ func (h *membershipHistory) end() {
 	l.net.set(func() { l.net.loss = 0 })
 	h.converges()
 	h.votes()
+	h.led()
 	l.converged()
 	img := l.image()
 	for _, name := range h.acked {
@@ -111,6 +116,28 @@ func (h *membershipHistory) end() {
 			ok = slices.Equal(want, got) && len(o.confState.GetVotersOutgoing()) == 0
 		})
 		return ok
+	})
+}
+
+const replicatedTopic = "replicated"
+
+// led waits until all replicas of the topic are in sync again. A partition whose last replica in sync was removed has none any more:
+// that needs a person.
+func (h *membershipHistory) led() {
+	l := h.l
+	if l.image().Topic(replicatedTopic) == nil {
+		return
+	}
+	l.eventually("all replicas in sync and led", time.Minute, func() bool {
+		for p := range l.image().Topic(replicatedTopic).Partitions.All() {
+			if len(p.ISR) == 0 && p.Leader == kafka.NoLeader {
+				continue
+			}
+			if p.Leader == kafka.NoLeader || len(p.ISR) < len(p.Replicas) || len(p.ELR) > 0 {
+				return false
+			}
+		}
+		return true
 	})
 }
 

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,11 @@ func TestPlanMembership(t *testing.T) {
 		{"its own is preferred", "1a 2a 3a", "0a 1a 2b 3a 4a", "1a 2a 3a", "0a 2b 4a", "0a 1a 3a 4a 2b", "+2b -2a: 1a 2b 3a"},
 		{"a removed voter is replaced", "1a 2a 3a", "1a 3a 4a", "1a 2a 3a", "4a", "1a 3a 4a", "+4a -2a: 1a 3a 4a"},
 		{"or given up", "1a 2a 3a", "1a 3a", "1a 2a 3a", "", "1a 3a", "-2a: 1a 3a"},
+		{"of two disks that are gone the broker that is back takes its own's place", "1a 2a 3a 4a 5a", "1b- 2a 3a 4b 5a", "1a 2a 3a 4a 5a", "1b 4b",
+			"2a 3a 4b 5a", "+4b -4a: 1a 2a 3a 4b 5a"},
+		{"a disk that is gone whose broker votes with another", "2a 3a 4a 5a", "1b 2a 3a 4b 5a", "2a 3a 4a 4b 5a", "1b", "1b 2a 3a 4b 5a", "+1b -4a: 1b 2a 3a 4b 5a"},
+		{"or which nobody can take the place of", "2a 3a 4a", "2a 3a 4b", "2a 3a 4a 4b", "", "2a 3a 4b", "-4a: 2a 3a 4b"},
+		{"a voter that nobody knows", "1a 2a 3a", "1a 2a 3a", "1a 2a 3a 9c", "", "1a 2a 3a", "-9c: 1a 2a 3a"},
 		{"two become three again", "1a 2a 3a", "1a 3a 5a", "1a 3a", "5a", "1a 3a 5a", "+5a: 1a 3a 5a"},
 		{"one stays one with two brokers", "1a", "1a 2a", "1a", "2a", "1a 2a", ""},
 		{"one stays one while the third is fenced", "1a", "1a 2a 3a-", "1a", "2a 3a", "1a 2a 3a", ""},
@@ -133,24 +139,31 @@ func TestPlansLeadToThreeVoters(t *testing.T) {
 		disks := func(n int, letters string) string {
 			var list []string
 			for b := range n {
-				bits := seed >> (2 * b) & 3
+				bits := seed >> b & 3
 				d := string(rune('1'+b)) + string(letters[bits%len(letters)])
 				list = append(list, d)
 			}
 			return strings.Join(list, " ")
 		}
-		formed := disks(1+seed%3, "a")
+		formed := disks([]int{1, 2, 3, 5}[seed%4], "a")
 		brokers := disks(1+seed%5, "ab")
 		img := imageOfDisks(formed, brokers)
 		cs := &raftpb.ConfState{Voters: raftIDs(formed)}
-		steps := 0
-		for ; steps < 30; steps++ {
+		rng := rand.New(rand.NewPCG(uint64(seed), 11))
+		steps, calm := 0, rng.IntN(20) // until then brokers come and go
+		for ; steps < 50; steps++ {
 			all := map[uint64]bool{}
 			for _, id := range slices.Concat(cs.Voters, cs.Learners) {
-				all[id] = true
+				all[id] = steps >= calm || rng.IntN(3) > 0
 			}
+			var states []*pb.Record
+			for b := range img.Brokers() {
+				fenced := steps < calm && rng.IntN(2) == 0
+				states = append(states, &pb.Record{Kind: &pb.Record_BrokerFencing{BrokerFencing: &pb.BrokerFencing{Id: int32(b.ID), Fenced: fenced}}})
+			}
+			img, _ = img.Apply(img.Offset()+1, &pb.Entry{Records: states})
 			plan := planMembership(img, cs, all)
-			if len(plan.changes) == 0 {
+			if len(plan.changes) == 0 && steps >= calm {
 				break
 			}
 			for _, c := range plan.changes {
@@ -177,7 +190,7 @@ func TestPlansLeadToThreeVoters(t *testing.T) {
 				}
 			}
 		}
-		if steps == 30 {
+		if steps == 50 {
 			t.Fatalf("seed %d: the plans come to no end", seed)
 		}
 		wanted := raftIDs(brokers)

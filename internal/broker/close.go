@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 )
 
@@ -83,7 +84,8 @@ func (b *Broker) handOver(ctx context.Context) {
 	}
 }
 
-// watchQuorum gives a hand-over up once the voters that are left are no majority. A voter that is merely not connected counts as there.
+// watchQuorum gives a hand-over up once the voters that are left are no majority. A voter that is merely not connected counts as there;
+// one that nobody listens for does not, also if this process has never met it.
 func (b *Broker) watchQuorum() {
 	giveUp := b.givenUp.Load()
 	if giveUp == nil {
@@ -91,7 +93,7 @@ func (b *Broker) watchQuorum() {
 	}
 	voters, gone := b.controller.Image().Voters(), 0
 	for _, v := range voters {
-		if s, ok := b.peers.Status(v.ID); ok && !s.Connected && (s.Left || s.Refused) {
+		if s, ok := b.peers.Status(v.ID); ok && !s.Connected && (s.Left || s.Refused || errors.Is(s.Err, syscall.ECONNREFUSED)) {
 			gone++
 		}
 	}

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,4 +91,33 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 		func(r kmsg.Response) int16 { return r.(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode }, nil)
 	c.start(1)
 	produceAll(t, c.client(), "events", 10, 20)
+}
+
+// A node that stops as one of the last does not wait for others to take over, although one of those that are gone was never met by
+// its process.
+func TestClusterLastToStopWaitsForNobody(t *testing.T) {
+	c := newCluster(t, 3)
+	client := c.client(kgo.AllowAutoTopicCreation())
+	produceAll(t, client, "t", 0, 5)
+	for _, i := range []int{1, 2, 0} {
+		c.stop(i)
+	}
+	var starting sync.WaitGroup
+	for _, i := range []int{0, 2} {
+		starting.Go(func() { c.start(i) })
+	}
+	starting.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	await(t, "the third is known to be away", func() bool {
+		s, ok := c.nodes[0].peers.Status(2)
+		return ok && s.Err != nil
+	})
+	c.stop(2)
+	last := c.nodes[0]
+	c.stop(0)
+	if log := last.log.String(); strings.Contains(log, "nobody could take over") {
+		t.Errorf("it waited:\n%s", log)
+	}
 }

@@ -61,16 +61,16 @@ func (l *Log) loadRollTimestamp(s *segment) error {
 	return nil
 }
 
-// Roll begins a new segment at the log's end, unless the active one is empty. The caller orders it among appends.
+// Roll begins a new segment at the log's end, unless the active one begins there. The caller orders it among appends.
 func (l *Log) Roll() error {
 	if err := l.usable(false); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	s := l.activeLocked()
-	empty := s == nil || s.size == 0
+	there := s == nil || s.base == l.mu.end // one without batches may have been left behind by a gap
 	l.mu.Unlock()
-	if empty {
+	if there {
 		return nil
 	}
 	return l.roll()

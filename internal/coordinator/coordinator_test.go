@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"chronik/internal/clock"
 	"chronik/internal/kafka"
 	"chronik/internal/record"
 )
@@ -708,3 +710,71 @@ func TestTold(t *testing.T) {
 		}
 	})
 }
+
+// While nothing commits and nothing more fits, nobody is heard: what times out by itself, such as a member's session, begins again where it
+// stood once operations run again.
+func TestTimersStandStillWhileNobodyIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(newFakeLog(false), func(o *Options[*counters]) { o.BatchBytes = func() int { return 100 } })
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		var fired time.Time
+		Do(r.Runtime, 0, func(_ *counters, tx *Tx, p *Promise[int]) {
+			tx.After(TimerKey{Kind: "session"}, 6*time.Second, func(*Tx) { fired = time.Now() })
+			Answer(tx, p, 0)
+		})
+		time.Sleep(time.Second)
+		for range 40 {
+			r.add("a")
+		}
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if !fired.IsZero() {
+			t.Fatal("it fired while nothing ran")
+		}
+		resumed := time.Now()
+		for range 20 {
+			r.log.commit()
+			synctest.Wait()
+		}
+		time.Sleep(10 * time.Second)
+		if after := fired.Sub(resumed); after != 5*time.Second+lateMin {
+			t.Fatalf("it fired %v after operations ran again", after)
+		}
+	})
+}
+
+// The same where the process stood still: the clock shows another time, and nobody was there to read what had come.
+func TestTimersForgiveAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &jumpingClock{}
+		r := newRig(newFakeLog(true), func(o *Options[*counters]) { o.Clock = c })
+		defer r.Close()
+		r.Elect(0, 1)
+		synctest.Wait()
+		fired := false
+		value(t, Do(r.Runtime, 0, func(_ *counters, tx *Tx, p *Promise[int]) {
+			tx.After(TimerKey{Kind: "session"}, 6*time.Second, func(*Tx) { fired = true })
+			Answer(tx, p, 0)
+		}))
+		c.jump.Store(int64(time.Minute))
+		value(t, r.add("a"))
+		if fired {
+			t.Fatal("it fired at once")
+		}
+		time.Sleep(7 * time.Second)
+		synctest.Wait()
+		if !fired {
+			t.Fatal("it never fired")
+		}
+	})
+}
+
+// jumpingClock is ahead of the time on which its timers run.
+type jumpingClock struct {
+	clock.System
+	jump atomic.Int64
+}
+
+func (c *jumpingClock) Now() time.Time { return c.System.Now().Add(time.Duration(c.jump.Load())) }

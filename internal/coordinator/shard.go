@@ -35,6 +35,7 @@ type shard[M Machine] struct {
 	timers  *Timers
 	alarm   clock.Timer
 	armed   time.Time // what alarm is set to; zero if it is not
+	blocked time.Time // since when the open batch is full; zero if it is not
 	open    batch     // gathers while others are in flight
 	flight  []batch   // appended, in order, not known to be committed
 	refused refusal   // of the last append of open
@@ -194,5 +195,5 @@ func (s *shard[M]) unload(m M, err error) {
 	if s.alarm != nil {
 		s.alarm.Stop()
 	}
-	s.armed, s.refused, s.timers, s.log = time.Time{}, refusal{}, nil, nil
+	s.armed, s.blocked, s.refused, s.timers, s.log = time.Time{}, time.Time{}, refusal{}, nil, nil
 }

@@ -26,6 +26,7 @@ func (s *shard[M]) serve(m M) error {
 			return err
 		}
 		s.settle(offsets.HighWatermark)
+		s.forgive()
 		s.runTimers(m)
 		s.runQueue(m)
 		if len(s.flight) < flightMax && len(s.open.records) > 0 && !s.refused.again.After(s.rt.opts.Clock.Now()) {
@@ -37,6 +38,30 @@ func (s *shard[M]) serve(m M) error {
 		s.arm()
 		<-s.wake
 	}
+}
+
+// lateMin is how late the loop has to be before it counts, and how long it then waits for what has come meanwhile.
+const lateMin = time.Second
+
+// forgive adds to all timers how long operations could not run: because nothing was committed and the open batch was full, or because this
+// process stood still. Nobody may be blamed for a silence in which he was not heard.
+func (s *shard[M]) forgive() {
+	now := s.rt.opts.Clock.Now()
+	since := s.blocked
+	if since.IsZero() {
+		since = s.armed // when it would have run at the latest
+	}
+	switch {
+	case s.full():
+		if s.blocked.IsZero() {
+			s.blocked = now
+		}
+		return
+	case !since.IsZero() && now.Sub(since) >= lateMin:
+		s.timers.delay(now.Sub(since) + lateMin)
+		s.armed = time.Time{}
+	}
+	s.blocked = time.Time{}
 }
 
 // full says that no more operations may join the open batch.
@@ -226,6 +251,7 @@ func (s *shard[M]) expire(b *batch, err error) {
 // arm sets the alarm to the next timer or deadline.
 func (s *shard[M]) arm() {
 	next, ok := s.timers.Next()
+	ok = ok && !s.full() // or it would be due now, and again, and could not run
 	if len(s.flight) > 0 && (!ok || s.flight[0].deadline.Before(next)) {
 		next, ok = s.flight[0].deadline, true
 	}
@@ -233,6 +259,7 @@ func (s *shard[M]) arm() {
 		next, ok = again, true
 	}
 	if !ok {
+		s.armed = time.Time{}
 		return
 	}
 	now := s.rt.opts.Clock.Now()

@@ -42,6 +42,13 @@ func (t *Timers) set(key TimerKey, deadline time.Time, op func(*Tx)) {
 	heap.Push(&t.heap, e)
 }
 
+// delay moves all deadlines.
+func (t *Timers) delay(d time.Duration) {
+	for _, e := range t.heap { // their order stays
+		e.deadline = e.deadline.Add(d)
+	}
+}
+
 func (t *Timers) has(key TimerKey) bool { return t.byKey[key] != nil }
 
 func (t *Timers) cancel(key TimerKey) {

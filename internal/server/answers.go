@@ -11,7 +11,7 @@ import (
 // large: other requests go on.
 
 // pressedPoll is how often a reply that waits for others' answers to be gone looks again.
-const pressedPoll = 10 * time.Millisecond
+const pressedPoll = 100 * time.Millisecond
 
 // awaitAnswers waits while more copied answers are held than should be, if the request's is likely to add to that.
 func (c *connection) awaitAnswers(it *inflight) {

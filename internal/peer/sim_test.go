@@ -147,6 +147,28 @@ func TestKillIsProvenAtOnce(t *testing.T) {
 	})
 }
 
+func TestPingsKeepIdleConnectionsOpen(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		a, b := l.boot(1, 1, 2), l.boot(2, 1, 1)
+		time.Sleep(time.Second)
+		conn, err := a.DialData(t.Context(), 2, Hot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		time.Sleep(time.Minute)
+		for i, m := range []*member{a, b} {
+			if silent := time.Since(m.LastHeard(toID(2 - i))); silent > 2*time.Second {
+				t.Errorf("nothing was heard of an idle peer for %v", silent)
+			}
+		}
+		conn.EndFrame(conn.BeginFrame(1))
+		if err := conn.Flush(); err != nil {
+			t.Errorf("an idle data connection was ended: %v", err)
+		}
+	})
+}
+
 func TestCutIsSilence(t *testing.T) {
 	for _, oneWay := range []bool{false, true} {
 		inLab(t, func(t *testing.T, l *lab) {

@@ -104,7 +104,7 @@ func history(t *testing.T, seed uint64) {
 				p.mu.Unlock()
 			}
 			for _, n := range c.ordered() {
-				if p := n.part(partitionID(j)); p.durable < st.end {
+				if _, durable, _ := n.part(partitionID(j)).ends(); durable < st.end {
 					t.Fatalf("partition %d: %d is committed, and not on the disk of node %d: %s", j, st.end, n.id, c.describe(partitionID(j)))
 				}
 			}
@@ -124,9 +124,9 @@ func history(t *testing.T, seed uint64) {
 	// Nothing happens any more that could make good what was missed before.
 	time.Sleep(time.Minute)
 	for j, st := range states {
-		leader := c.nodes[st.leader].part(partitionID(j))
+		want, _, _ := c.nodes[st.leader].part(partitionID(j)).ends()
 		for _, n := range c.ordered() {
-			if p := n.part(partitionID(j)); p.end != leader.end || p.durable != leader.end || p.hw != leader.end {
+			if end, durable, hw := n.part(partitionID(j)).ends(); end != want || durable != want || hw != want {
 				t.Errorf("partition %d has not converged on node %d: %s", j, n.id, c.describe(partitionID(j)))
 			}
 		}
@@ -155,6 +155,12 @@ func history(t *testing.T, seed uint64) {
 		c.equal(partitionID(j))
 	}
 	c.close()
+}
+
+func (p *fakePart) ends() (end, durable, hw kafka.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.end, p.durable, p.hw
 }
 
 func (c *fakeCluster) describe(id kafka.TopicPartition) string {

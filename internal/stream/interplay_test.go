@@ -349,8 +349,8 @@ func TestAckBesideAMove(t *testing.T) {
 				told = a.durable
 			}
 		}
-		if p.durable != 2 || told != 2 {
-			t.Errorf("%d is durable, %d was acknowledged", p.durable, told)
+		if _, durable, _ := p.ends(); durable != 2 || told != 2 {
+			t.Errorf("%d is durable, %d was acknowledged", durable, told)
 		}
 		c.close()
 	})

@@ -83,8 +83,8 @@ func (l *Log) SyncData() error {
 }
 
 // SyncOldest syncs the oldest segment that has unsynced bytes (data, index, directory entry), the epoch history and a
-// snapshot that is due, and returns the state that is synced now; more says that there is another such segment. An error
-// is fatal to the process.
+// snapshot that is due, and returns the state that is synced now; more says that there is another such segment, or that the
+// log's end lies higher behind a gap. An error is fatal to the process.
 func (l *Log) SyncOldest() (c Checkpoint, more bool, err error) {
 	l.maintenance <- struct{}{}
 	defer func() { <-l.maintenance }()
@@ -94,13 +94,16 @@ func (l *Log) SyncOldest() (c Checkpoint, more bool, err error) {
 		return Checkpoint{}, false, err
 	}
 	s := l.oldestUnsyncedLocked()
-	var size int64
-	var end kafka.Offset
+	at := s
 	if s != nil {
 		s.closeIntervalLocked()
-		size, end = s.size, s.end
-	} else if a := l.activeLocked(); a != nil && a.base == l.mu.synced.Segment && a.size == l.mu.synced.Position {
-		end = a.end // it may have moved over a gap
+	} else if a := l.activeLocked(); a != nil && !l.sealedLocked(a) {
+		at = a // all of it is synced; its end may have moved over a gap
+	}
+	var size int64
+	var end kafka.Offset
+	if at != nil {
+		size, end = at.size, at.end
 	}
 	l.mu.Unlock()
 	if s != nil {
@@ -119,12 +122,12 @@ func (l *Log) SyncOldest() (c Checkpoint, more bool, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s != nil {
-		l.mu.synced.Segment, l.mu.synced.Position, l.mu.synced.EndOffset = s.base, size, end
-	} else {
-		l.mu.synced.EndOffset = max(l.mu.synced.EndOffset, end)
+	if at != nil {
+		l.mu.synced.Segment, l.mu.synced.Position, l.mu.synced.EndOffset = at.base, size, end
 	}
-	return l.syncedLocked(), l.unsyncedLocked() > 0, nil
+	a := l.activeLocked()
+	gap := a != nil && !l.sealedLocked(a) && a.end > l.mu.synced.EndOffset // there may be no bytes behind it
+	return l.syncedLocked(), l.unsyncedLocked() > 0 || gap, nil
 }
 
 // oldestUnsyncedLocked is the first segment with anything to sync; nil if there is none.

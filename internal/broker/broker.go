@@ -165,7 +165,7 @@ func (b *Broker) openListeners(context.Context) (err error) {
 
 func (b *Broker) openStorage(ctx context.Context) (err error) {
 	b.store, err = store.Open(ctx, store.Options{
-		FS: b.deps.FS, Dir: b.cfg.DataDir, NodeID: b.cfg.NodeID, Config: b.cfg, Clock: b.deps.Clock,
+		FS: b.deps.FS, Dir: b.cfg.DataDir, NodeID: b.cfg.NodeID, Config: b.cfg, Live: b.live, Clock: b.deps.Clock,
 		Logger: b.log.With("component", "store"), Codecs: b.codecs(), Fatal: b.fatal, Name: b.topicName,
 	})
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 const (
 	// cleanPauseStep is how long compaction waits for its rate before it looks whether it should end.
 	cleanPauseStep = 100 * time.Millisecond
+	// cleanLook is how often resting compaction looks whether it is to rest less.
+	cleanLook = 15 * time.Second
 	// cleanRetry is how long a log is left alone that could not be compacted.
 	cleanRetry = 10 * time.Minute
 )
@@ -41,6 +43,7 @@ type cleaners struct {
 		uncleanable int
 		overdue     int64     // milliseconds
 		next        time.Time // when the next read or write may begin
+		rate        float64   // at which that was reckoned
 		spaceWarned bool
 	}
 }
@@ -49,11 +52,23 @@ var errCleanEnds = errors.New("the compaction ends")
 
 func (s *Store) cleanLoop() {
 	defer s.background.Done()
-	s.pause(s.o.Config.CleanerBackoff)
+	s.cleanRest()
 	for !s.stopping() && s.failed() == nil {
 		if !s.Clean() {
-			s.pause(s.o.Config.CleanerBackoff)
+			s.cleanRest()
 		}
+	}
+}
+
+// cleanRest waits for as long as no log may need compaction. A change of that counts at the next look.
+func (s *Store) cleanRest() {
+	begun := s.o.Clock.Now()
+	for !s.stopping() {
+		rest := s.o.Live.Load().CleanerBackoff - s.o.Clock.Now().Sub(begun)
+		if rest <= 0 {
+			return
+		}
+		s.pause(min(rest, cleanLook))
 	}
 }
 
@@ -163,12 +178,12 @@ func (p *Partition) cleanLimits() log.CleanLimits {
 
 // clean compacts a partition's log once. It tells whether that succeeded: another pass may follow at once.
 func (p *Partition) clean(c log.Cleanable) bool {
-	s, topic, cfg := p.s, p.topic(), p.s.o.Config
+	s, topic, cfg := p.s, p.topic(), p.s.o.Live.Load()
 	l, err := p.opened()
 	if err != nil || !s.roomToClean(p, &c) {
 		return false
 	}
-	n := max(cfg.CleanerThreads, 1)
+	n := max(s.o.Config.CleanerThreads, 1)
 	s.clean.running.Add(1)
 	begun := s.o.Clock.Now()
 	r, err := l.Clean(&log.CleanOptions{
@@ -235,8 +250,8 @@ func (s *Store) roomToClean(p *Partition, c *log.Cleanable) bool {
 // cleanPace waits until n more bytes may be read or written. The rate is that of all cleaners together.
 func (p *Partition) cleanPace(n int64) error {
 	s := p.s
-	rate := s.o.Config.CleanerBytesPerSecond
 	for {
+		rate := s.o.Live.Load().CleanerBytesPerSecond
 		if s.stopping() || p.deleting.Load() || s.failed() != nil {
 			return errCleanEnds
 		}
@@ -245,6 +260,9 @@ func (p *Partition) cleanPace(n int64) error {
 		}
 		now := s.o.Clock.Now()
 		s.clean.mu.Lock()
+		if rate != s.clean.mu.rate {
+			s.clean.mu.rate, s.clean.mu.next = rate, now
+		}
 		wait := s.clean.mu.next.Sub(now)
 		if wait <= 0 {
 			if -wait > time.Second || s.clean.mu.next.IsZero() {

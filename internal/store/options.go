@@ -17,6 +17,8 @@ type Options struct {
 	NodeID int32
 	// Config gives sizes, limits and intervals; nil for the defaults.
 	Config *config.Config
+	// Live is Config with what clients have changed since, for the keys of compaction; nil: nothing is changed.
+	Live   *config.Live
 	Clock  clock.Clock
 	Logger *slog.Logger
 	// Codecs are shared with whoever validates; nil: of its own.
@@ -63,6 +65,9 @@ const (
 func (o *Options) setDefaults() {
 	if o.Config == nil {
 		o.Config = config.Default()
+	}
+	if o.Live == nil {
+		o.Live = config.NewLive(o.Config)
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System{}

@@ -166,10 +166,21 @@ func brokers(s *pair.Side) {
 		{fmt.Sprint(s.Broker), change{key: "message.max.bytes", op: remove, null: true}},
 		{"", change{key: "log.segment.bytes", op: set, value: "4194304"}},
 		{"", change{key: "log.segment.bytes", op: remove, null: true}},
+		{fmt.Sprint(s.Broker), change{key: "log.cleaner.backoff.ms", op: set, value: "16000"}},
+		{fmt.Sprint(s.Broker), change{key: "log.cleaner.backoff.ms", op: remove, null: true}},
+		{"", change{key: "log.cleaner.io.max.bytes.per.second", op: set, value: "1000000.5"}},
+		{"", change{key: "log.cleaner.io.max.bytes.per.second", op: remove, null: true}},
+		{"", change{key: "log.cleaner.io.buffer.load.factor", op: set, value: "0.8"}},
+		{"", change{key: "log.cleaner.io.buffer.load.factor", op: remove, null: true}},
+		{"", change{key: "log.cleaner.io.buffer.size", op: set, value: "1048576"}},
+		{"", change{key: "log.cleaner.io.buffer.size", op: remove, null: true}},
+		{"", change{key: "log.cleaner.dedupe.buffer.size", op: set, value: "67108864"}},
+		{"", change{key: "log.cleaner.dedupe.buffer.size", op: remove, null: true}},
 	} {
 		alter(s, 1, true, resource(brokerKind, step.name, step.change))
 		alter(s, 1, false, resource(brokerKind, step.name, step.change))
 		time.Sleep(s.Eventually) // Apache Kafka answers before it acts on what it was told
 		describe(s, brokerKind, "", "message.max.bytes", "log.segment.bytes")
+		describe(s, brokerKind, fmt.Sprint(s.Broker), "log.cleaner.backoff.ms", "log.cleaner.io.max.bytes.per.second", "log.cleaner.io.buffer.load.factor")
 	}
 }

@@ -20,6 +20,9 @@
 //   - A command is answered when all that its answer rests on is committed and applied here; with REQUEST_TIMED_OUT,
 //     "outcome unknown", when leadership is lost before.
 //
+//   - A command that writes nothing is answered once a quorum has confirmed that this node still led when it was decided
+//     (unwritten.go).
+//
 //   - A heartbeat is answered with a quorum behind the answer, and a broker is fenced for its silence only once its lease is
 //     over for itself; docs/decisions/2026-11-22-broker-leases.md.
 //

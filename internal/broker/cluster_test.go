@@ -40,7 +40,8 @@ func freePorts(t *testing.T, n int) []string {
 func newCluster(t *testing.T, nodes int, set ...string) *testCluster {
 	t.Helper()
 	c := &testCluster{t: t, nodes: make([]*testNode, nodes)}
-	cluster, kafka := freePorts(t, nodes), freePorts(t, nodes)
+	free := freePorts(t, 2*nodes)
+	cluster, kafka := free[:nodes], free[nodes:]
 	var voters []string
 	for i, addr := range cluster {
 		voters = append(voters, fmt.Sprintf("%d@%s", i+1, addr))

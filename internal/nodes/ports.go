@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -37,10 +39,41 @@ func FreeAddresses(n int) ([]string, error) {
 	return addrs, nil
 }
 
+// given are the ports that this process was given: one that was given a moment ago may not be listened on yet.
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// pickPort picks one that this process was not given yet, of a part of the range that other processes rarely look into:
+// tests of several packages run side by side.
+func pickPort(try int) int {
+	given.Lock()
+	defer given.Unlock()
+	port := 0
+	for range freeTry {
+		port = freeFrom + rand.IntN(freeTo-freeFrom)
+		if try < freeTry/2 {
+			const parts = 40
+			size := (freeTo - freeFrom) / parts
+			port = freeFrom + os.Getpid()%parts*size + rand.IntN(size)
+		}
+		if !given.ports[port] {
+			break
+		}
+		try++ // the part is nearly used up
+	}
+	if given.ports == nil {
+		given.ports = map[int]bool{}
+	}
+	given.ports[port] = true
+	return port
+}
+
 // listenFree listens on a free port of a host.
 func listenFree(host string) (net.Listener, error) {
 	for try := 0; ; try++ {
-		port := freeFrom + rand.IntN(freeTo-freeFrom)
+		port := pickPort(try)
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err == nil {
 			return l, nil

@@ -203,13 +203,26 @@ func TestStretchesThatAreRefused(t *testing.T) {
 // TestSegmentLeftEmptyByACut: a cut leaves a segment without batches, behind a gap; what is skipped then is more than its index
 // could tell of, so that another segment takes its place. A recovery from the cut does without it.
 func TestSegmentLeftEmptyByACut(t *testing.T) {
+	for _, before := range []int{6, 0} {
+		segmentLeftEmpty(t, before)
+	}
+}
+
+// segmentLeftEmpty has a segment with some records before that one, or none.
+func segmentLeftEmpty(t *testing.T, before int) {
 	fs := vfs.NewMem(0)
 	durableDirs(t, fs)
 	o := options(fs, Config{SegmentBytes: 100_000, IndexIntervalBytes: 1})
 	l := openFresh(t, o)
-	mustAppend(t, l, plain(6, 10, 1), 0)
-	if err := l.Roll(); err != nil {
-		t.Fatal(err)
+	if before == 0 {
+		if _, err := l.AppendStretch(&Stretch{From: 0, Next: 6}); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		mustAppend(t, l, plain(before, 10, 1), 0)
+		if err := l.Roll(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	behind := record.Batch(plain(1, 10, 1))
 	behind.SetBaseOffset(9)
@@ -252,7 +265,7 @@ func TestSegmentLeftEmptyByACut(t *testing.T) {
 	if err := l.FinishRecovery(); err != nil {
 		t.Fatal(err)
 	}
-	if l.LogEnd() != q.EndOffset || len(everything(t, l)) != 8 {
+	if l.LogEnd() != q.EndOffset || len(everything(t, l)) != before+2 {
 		t.Errorf("it ends at offset %d with %d records", l.LogEnd(), len(everything(t, l)))
 	}
 	verifyClean(t, l)

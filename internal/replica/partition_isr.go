@@ -50,11 +50,14 @@ func (p *Partition) look(now time.Time) {
 // with their present broker epoch (KIP-903), so they are to follow anew. Where that is another process, this one's connection is
 // about to end anyway; where it is the same, which was removed from the cluster in between, nothing else would tell it.
 func (p *Partition) endReplacedLocked() (ended bool) {
-	for _, s := range slices.Clone(p.mu.sessions) {
-		if b := p.node.registered(s.follower); b != nil && s.brokerEpoch < b.Epoch {
-			p.endSessionLocked(s.follower)
-			ended = true
+	for i := 0; i < len(p.mu.sessions); {
+		s := p.mu.sessions[i]
+		if b := p.node.registered(s.follower); b == nil || s.brokerEpoch >= b.Epoch {
+			i++
+			continue
 		}
+		p.endSessionLocked(s.follower)
+		ended = true
 	}
 	return ended
 }

@@ -70,14 +70,11 @@ func (c *Codecs) Validate(buf []byte, l *Limits) (Valid, error) {
 	}
 	codec := b.Codec()
 	w := walker{count: b.Count(), base: b.BaseTimestamp(), needKeys: l.Compacted, low: math.MinInt64, high: math.MaxInt64}
-	if b.TimestampType() == LogAppendTime {
-		w.fixed, w.base = true, b.MaxTimestamp()
-	}
+	if b.TimestampType() == LogAppendTime && (l.TimestampType == LogAppendTime || b.MaxTimestamp() == NoTimestamp) {
+		w.fixed, w.base, w.refuseAll = true, b.MaxTimestamp(), true
+	} // else it is stored as CreateTime, and the records' own timestamps are those that count
 	if l.TimestampType == CreateTime {
 		w.low, w.high = saturatingSub(l.Now, l.BeforeMax), saturatingAdd(l.Now, l.AfterMax)
-	}
-	if w.fixed && (l.TimestampType == LogAppendTime || w.base == NoTimestamp) {
-		w.refuseAll = true
 	}
 	if codec == None {
 		err = w.walk(b.Records())

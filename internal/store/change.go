@@ -89,6 +89,7 @@ func (p *Partition) Truncate(ctx context.Context, to kafka.Offset) error {
 			if err == nil {
 				p.ended(end, l)
 			}
+			p.markDirty() // a clean stop has to sync the cut: the next start finds the files cut, and does not look whether the disk has it
 			return err
 		})
 	})

@@ -114,7 +114,9 @@ func (m *Machine) upgrade(tx *coordinator.Tx, old *classic, g *consumerGroup) {
 	delete(m.groups, old.id)
 	m.consumers[g.id] = g
 	if len(g.members) > 0 {
-		g.hash = m.metadataHash(g)
+		if old.state == Stable { // else partitions may have no owner: without the hash the group begins another epoch, at any coordinator
+			g.hash = m.metadataHash(g)
+		}
 		g.records(tx)
 	}
 	tx.Append(groupTombstone(old.id))

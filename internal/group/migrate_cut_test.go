@@ -161,3 +161,19 @@ func TestMigrationThatCannotBeStored(t *testing.T) {
 		t.Fatalf("the group: %s", dumpConsumers(s.m))
 	}
 }
+
+// A classic group is in the middle of a rebalance, because a member has gone, when a static member comes back with the new protocol and the
+// same subscription: what the one who went had is given to others.
+func TestUpgradeInARebalance(t *testing.T) {
+	s := newScript(t)
+	for _, line := range []string{
+		"topics t:4", "join as=x v=5 client=x instance=i owned=()", "join as=y v=3 client=y owned=()", "advance 6s",
+		"sync as=x member=i-1 instance=i v=3 assign=(i-1:@t-0+t-1,y-2:@t-2+t-3)", "sync as=y member=y-2 v=3", "leave members=(y-2)",
+	} {
+		s.line(line)
+	}
+	if g := s.m.groups["g"]; g == nil || g.state != PreparingRebalance || len(g.members) != 1 {
+		t.Fatalf("%+v", g)
+	}
+	wantLine(t, s, "hb member=n instance=i", "assigned t[0 1 2 3]")
+}

@@ -66,7 +66,7 @@ func (l *Log) wasReplaced(base kafka.Offset, position int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.activeLocked()
-	return l.mu.recovering && position == 0 && base < l.mu.end && (s == nil || s.base < base)
+	return l.mu.recovering && position == 0 && base < l.mu.end && (s == nil || s.base < base || s.size == 0)
 }
 
 // ReplayStretchReference is ReplayStretch of one whose batches are in the segment already; see [Log.ReplayReference].

@@ -240,8 +240,12 @@ func segmentLeftEmpty(t *testing.T, before int) {
 	if end, err := l.TruncateTo(7); err != nil || end != 7 {
 		t.Fatal(end, err)
 	}
-	s := Stretch{From: 7, Next: 7 + maxSegmentOffsets}
+	s, s2 := Stretch{From: 7, Next: 9}, Stretch{From: 9, Next: 9 + maxSegmentOffsets}
 	p, err := l.AppendStretch(&s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p2, err := l.AppendStretch(&s2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +261,9 @@ func segmentLeftEmpty(t *testing.T, before int) {
 		t.Fatal(err)
 	}
 	if _, err := l.ReplayStretch(&s, p.Base, p.Position); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.ReplayStretch(&s2, p2.Base, p2.Position); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Replay(batch, q.Base, q.Position); err != nil {

@@ -74,7 +74,11 @@ func printGroupExplanation(w io.Writer, g *admin.GroupView, now time.Time) error
 	if g.Type == "consumer" {
 		epoch = "epoch"
 	}
-	p.line("group %s: %s (%s protocol), %s %d, %d members, coordinator node %d, lag %d", g.Group, g.State, g.Type, epoch, g.Epoch, len(g.MemberRows), g.Node, g.Lag)
+	behind := "nothing committed"
+	if len(g.Offsets) > 0 {
+		behind = fmt.Sprintf("lag %d", g.Lag)
+	}
+	p.line("group %s: %s (%s protocol), %s %d, %d members, coordinator node %d, %s", g.Group, g.State, g.Type, epoch, g.Epoch, len(g.MemberRows), g.Node, behind)
 	if g.StateSince != nil {
 		p.line("  since    %s (%s ago)", g.StateSince.Local().Format(time.DateTime), ago(now.Sub(*g.StateSince)))
 	}

@@ -160,7 +160,12 @@ func (m *machine) open(unclean bool) {
 
 func (m *machine) takeCheckpoint() {
 	m.checkpoint = m.l.Synced()
-	m.lastEpoch = m.l.Epoch()
+	m.lastEpoch = EpochOffset{Epoch: -1}
+	for _, e := range m.l.Epochs() { // what begins behind the synced end is in the WAL
+		if e.Offset <= m.checkpoint.EndOffset {
+			m.lastEpoch = e
+		}
+	}
 	for i := len(m.wal) - 1; i >= 0; i-- {
 		if m.wal[i].kind == "truncate" || m.wal[i].kind == "reset" {
 			m.wal = m.wal[i+1:]
